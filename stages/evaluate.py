@@ -1,0 +1,94 @@
+"""The true target reward, read only here: every agent judged on the same fresh episodes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from stages.artefacts import (
+    EVALUATION,
+    EXPLORATION,
+    LABELS,
+    ORACLE_AGENT,
+    SOURCE_AGENT,
+    SOURCE_EPISODES,
+    TARGET_AGENT,
+    TARGET_POLICIES,
+    TARGET_ROUNDS,
+)
+from stages.harness import Context, run
+from telepath.alignment.matching import SourcePool
+from telepath.alignment.rates import Rates
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.gaps import induced_gap, rate_ratio, target_environment
+from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
+from telepath.envs.suite import Environment
+from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
+from telepath.evaluation.judge import compare_rewards, judge, returns_table, rounds_table
+from telepath.runtime.progress import Progress
+from telepath.runtime.store import load_state
+from telepath.transfer.labels import Labels
+from telepath.transfer.reward import RewardEnsemble
+
+HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
+
+
+def main(params: Params, context: Context) -> None:
+    """Judge every agent, follow Telepath's rounds, compare inferred with true reward, and measure the gap."""
+    task, seed, settings = params.tasks[params.task], params.seed.evaluate, params.evaluate
+    rates = Rates(task.action_repeat, params.gap.action_repeat, 1.0)
+    home = [Environment(params.task, task.action_repeat, seed) for _ in range(settings.episodes)]
+    away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(settings.episodes)]
+    agents = {"source": Agent.load(SOURCE_AGENT, params.task), "telepath": Agent.load(TARGET_AGENT, params.task)}
+    agents["oracle"] = Agent.load(ORACLE_AGENT, params.task)
+    stored = load_state(TARGET_POLICIES, kind="policies")
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(away[0].action_dim, np.random.default_rng(seed)),
+        "zero_shot": agents["source"].policy(),
+        "telepath": agents["telepath"].policy(),
+        "oracle": agents["oracle"].policy(),
+    }
+    if rates.ratio > 1:
+        policies["action_hold"] = ActionHold(agents["source"].policy(), int(rates.ratio))
+    with Progress("evaluate", 2 + len(policies) + len(stored["rounds"]), "agents") as progress:
+        judged: dict[str, list[Episode]] = {}
+        for name, policy, environments in [("source", agents["source"].policy(), home)] + [
+            (name, policy, away) for name, policy in policies.items()
+        ]:
+            judged[name] = judge(environments, policy, seed)
+            progress.advance(1, **{name: float(np.mean([episode.ret for episode in judged[name]]))})
+        rounds = []
+        for artefact in stored["rounds"]:
+            policy = Agent.from_artefact(artefact).policy()
+            rounds.append(judge(away[: settings.curve_episodes], policy, seed))
+            progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
+        source_episodes = load_episodes(SOURCE_EPISODES, rewarded=True)
+        exploration = load_episodes(EXPLORATION, rewarded=False)
+        labels = Labels.load(LABELS, exploration, agents["telepath"].model.observation_dim)
+        pool = SourcePool(source_episodes, labels.scale, rates, params.label.match)
+        reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
+        reward.load_state_dict(stored["reward"])
+        heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
+        compared = compare_rewards(heldout, pool, agents["telepath"], reward, params.gap.action_repeat)
+        gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
+        progress.advance(1, tau=pool.tau)
+    EVALUATION.mkdir(parents=True, exist_ok=True)
+    returns_table(judged).to_csv(EVALUATION / "returns.csv", index=False)
+    rounds_table(pd.read_csv(TARGET_ROUNDS)["steps"], rounds, settings.confidence).to_csv(
+        EVALUATION / "rounds.csv", index=False
+    )
+    save_arrays(EVALUATION / "heldout.npz", compared)
+    pd.DataFrame({"seconds": gap.seconds, "divergence": gap.divergence}).to_csv(EVALUATION / "gap.csv", index=False)
+    facts = {
+        "source_steps": total_steps(source_episodes),
+        "target_steps": stored["target_steps"],
+        "observation_names": list(home[0].observation_names),
+        "frame_seconds": home[0].frame_seconds,
+        "divergences": sum(environment.divergences for environment in home + away),
+    }
+    (EVALUATION / "facts.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

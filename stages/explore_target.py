@@ -1,0 +1,29 @@
+"""Reward-free target data, and the first fit of the target's world model."""
+
+from stages.artefacts import EXPLORATION, EXPLORED_AGENT, SOURCE_AGENT
+from stages.harness import Context, run
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.gaps import rate_ratio, target_environment
+from telepath.episodes import save_episodes
+from telepath.runtime.progress import Progress
+from telepath.transfer.explore import Exploration
+from telepath.transfer.warmstart import target_agent
+
+
+def main(params: Params, context: Context) -> None:
+    """Explore and save."""
+    task, seed = params.tasks[params.task], params.seed.target
+    ratio = rate_ratio(task.action_repeat, params.gap.action_repeat)
+    environment = target_environment(params.task, params.gap, seed, rewarded=False)
+    source = Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None
+    agent = target_agent(params.task, environment, params.dreamer, source, seed)
+    exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
+    with Progress("explore_target", exploration.update_budget, "updates") as progress, context.scratch() as scratch:
+        episodes = exploration.run(progress, scratch)
+    agent.save(EXPLORED_AGENT)
+    save_episodes(EXPLORATION, episodes)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,40 @@
+"""Inferred rewards: segments re-enacted in imagination, and the exploration replay matched with the source."""
+
+from stages.artefacts import BELIEF, EXPLORATION, EXPLORED_AGENT, LABELS, SOURCE_EPISODES
+from stages.harness import Context, run
+from telepath.alignment.belief import BeliefNet
+from telepath.alignment.matching import SourcePool
+from telepath.alignment.rates import Rates
+from telepath.alignment.reenact import Reenactor
+from telepath.alignment.segments import FrameScale
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.suite import frame_seconds
+from telepath.episodes import load_episodes
+from telepath.runtime.progress import Progress
+from telepath.transfer.labels import label
+
+
+def main(params: Params, context: Context) -> None:
+    """Align, match and save."""
+    source = load_episodes(SOURCE_EPISODES, rewarded=True)
+    exploration = load_episodes(EXPLORATION, rewarded=False)
+    agent = Agent.load(EXPLORED_AGENT, params.task)
+    belief = BeliefNet.load(BELIEF, agent.model, params.belief)
+    rates = Rates(
+        params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task)
+    )
+    scale = FrameScale.fit(source + exploration)
+    reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
+    pool = SourcePool(source, scale, rates, params.label.match)
+    actor = agent.behavior.actor if params.setting == "with source agent" else None
+    total = params.label.segments + len(exploration)
+    with Progress("label", total, "segments and episodes") as progress, context.scratch() as scratch:
+        labels = label(
+            source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch
+        )
+    labels.save(LABELS)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""The prior-belief network: target observations at any rate, without actions, to latents of the target's world model."""
+
+from stages.artefacts import BELIEF, EXPLORATION, EXPLORED_AGENT
+from stages.harness import Context, run
+from telepath.alignment.belief import BeliefTraining
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.dreamer.replay import Replay
+from telepath.envs.suite import frame_seconds
+from telepath.episodes import load_episodes
+from telepath.runtime.progress import Progress
+from telepath.runtime.store import save_state
+
+
+def main(params: Params, context: Context) -> None:
+    """Train and save."""
+    step_seconds = params.gap.action_repeat * frame_seconds(params.task)
+    training = BeliefTraining(
+        Agent.load(EXPLORED_AGENT, params.task).model,
+        Replay(load_episodes(EXPLORATION, rewarded=False)),
+        step_seconds,
+        params.belief,
+        params.seed.target,
+    )
+    with Progress("train_belief", params.belief.updates, "updates") as progress, context.scratch() as scratch:
+        training.run(progress, scratch)
+    save_state(BELIEF, {"weights": dict(training.net.state_dict())}, kind="belief")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,62 @@
+"""The target policy: trained on inferred rewards, refined round by round, chosen without the true reward."""
+
+import numpy as np
+
+from stages.artefacts import (
+    BELIEF,
+    EXPLORATION,
+    EXPLORED_AGENT,
+    LABELS,
+    SOURCE_EPISODES,
+    TARGET_AGENT,
+    TARGET_POLICIES,
+    TARGET_ROUNDS,
+)
+from stages.harness import Context, run
+from telepath.alignment.belief import BeliefLearner, BeliefNet
+from telepath.alignment.matching import SourcePool
+from telepath.alignment.rates import Rates
+from telepath.alignment.reenact import Reenactor
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.gaps import target_environment
+from telepath.episodes import load_episodes
+from telepath.runtime.progress import Progress
+from telepath.runtime.store import save_state
+from telepath.transfer.labels import Labels, segments_of
+from telepath.transfer.target import Refinement
+
+
+def main(params: Params, context: Context) -> None:
+    """Refine, choose and save."""
+    task, seed = params.tasks[params.task], params.seed.target
+    environment = target_environment(params.task, params.gap, seed, rewarded=False)
+    source = load_episodes(SOURCE_EPISODES, rewarded=True)
+    exploration = load_episodes(EXPLORATION, rewarded=False)
+    agent = Agent.load(EXPLORED_AGENT, params.task)
+    belief = BeliefNet.load(BELIEF, agent.model, params.belief)
+    labels = Labels.load(LABELS, exploration, environment.observation_dim)
+    rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
+    learner = BeliefLearner(belief, agent.model, params.belief, rates.target_step_seconds, np.random.default_rng(seed))
+    refinement = Refinement(
+        environment,
+        agent,
+        learner,
+        Reenactor(agent.model, belief, labels.scale, rates, params.label),
+        segments_of(labels, source, params.label, task.action_repeat),
+        labels,
+        SourcePool(source, labels.scale, rates, params.label.match),
+        exploration,
+        task.refine_steps,
+        params.target,
+        seed,
+    )
+    with Progress("train_target", refinement.update_budget, "updates") as progress, context.scratch() as scratch:
+        refinement.run(progress, scratch)
+    agent.save(TARGET_AGENT)
+    save_state(TARGET_POLICIES, refinement.policies(), kind="policies")
+    refinement.diary().to_csv(TARGET_ROUNDS, index=False)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,116 @@
+"""Labels on real target replay: which source segments does what really happened look like?
+
+Every window of a target trajectory is matched with source windows by subsequence DTW (Mueller 2007): the target window is
+consumed whole, the source window may begin late and end early. The rewards of the best matches, split along their paths, are
+averaged with weights exp(-cost / tau) and shrunk towards zero where nothing matches well. These labels belong to real
+records, so they cannot go stale with the world model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest
+from telepath.alignment.rates import Rates
+from telepath.alignment.rewards import split_rewards
+from telepath.alignment.segments import FrameScale, all_origins
+from telepath.config import MatchSettings
+from telepath.episodes import Array, Episode
+
+
+class Matches(NamedTuple):
+    """The best source windows of W target windows: index (W, C) into the pool, and cost (W, C) per frame, ascending."""
+
+    index: Array
+    cost: Array
+
+
+class ReplayLabels(NamedTuple):
+    """Labels of one episode's records: inferred reward rate (T,), and confidence (T,) in [0, 1]: how well it was matched."""
+
+    rate: Array
+    confidence: Array
+
+
+class SourcePool:
+    """All source windows that a target window may be matched with, on a common frame scale.
+
+    ``tau`` is the cost at which a match counts 1/e: ``tolerance`` times what matches between source episodes cost.
+    """
+
+    def __init__(self, episodes: list[Episode], scale: FrameScale, rates: Rates, settings: MatchSettings):
+        self.scale, self.rates, self.settings = scale, rates, settings
+        self.length = max(3, rates.source_steps(settings.window, settings.slack))
+        # Record 0 of an episode takes no part: it was paid nothing because nothing led to it.
+        origin = all_origins(episodes, 2, self.length, settings.pool_stride)
+        self.episode = origin[:, 0]
+        self.frames = np.stack([scale(episodes[e].observation[t : t + self.length]) for e, t in origin])
+        reward = [episodes[e].reward[t : t + self.length] for e, t in origin]  # type: ignore[index]
+        self.rate = np.stack(reward) / np.float32(rates.source_repeat)
+        self.tau = settings.tolerance * self._null_cost()
+
+    def match(self, windows: Array, foreign: Array | None = None) -> Matches:
+        """Match scaled windows (W, n, D); ``foreign`` (W,) names a source episode that each one must not be matched with."""
+        n = windows.shape[1]
+        spots = np.array([0, n // 2, n - 1])
+        begin = (self.length - n / self.rates.ratio) / 2
+        places = np.clip(np.round(begin + spots / self.rates.ratio), 0, self.length - 1).astype(np.int64)
+        pairs = nearest(windows[:, spots], self.frames[:, places], min(self.settings.candidates, len(self.frames)))
+        cost = dtw_pairs(windows, self.frames, pairs, self._band(), open_begin=True, open_end=True, slope=self._slope())
+        cost = cost / n
+        if foreign is not None:
+            cost = np.where(self.episode[pairs] == foreign[:, None], np.inf, cost)
+        order = np.argsort(cost, axis=1, kind="stable")[:, : self.settings.matches]
+        return Matches(np.take_along_axis(pairs, order, 1), np.take_along_axis(cost, order, 1))
+
+    def label(self, episode: Episode) -> ReplayLabels:
+        """Label every record of a target episode from the windows that cover it."""
+        n, last = self.settings.window, len(episode) - self.settings.window
+        starts = np.unique(np.append(np.arange(0, last, self.settings.stride), last))
+        frames = self.scale(episode.observation)
+        windows = np.stack([frames[s : s + n] for s in starts])
+        matches = self.match(windows)
+        weight = np.exp(-matches.cost / self.tau)
+        total = np.zeros((2, len(episode)))
+        count = np.zeros(len(episode))
+        for w, start in enumerate(starts):
+            estimate = np.zeros(n)
+            for c, pool_index in enumerate(matches.index[w]):
+                estimate += weight[w, c] * self._split(windows[w], pool_index)
+            mass = weight[w].sum() + self.settings.prior * len(weight[w])
+            total[:, start : start + n] += np.stack([estimate / mass, np.full(n, weight[w].sum() / mass)])
+            count[start : start + n] += 1
+        rate, confidence = (total / count).astype(np.float32)
+        return ReplayLabels(rate, confidence)
+
+    def _split(self, window: Array, pool_index: int) -> Array:
+        path, _ = dtw_path(
+            window, self.frames[pool_index], self._band(), open_begin=True, open_end=True, slope=self._slope()
+        )
+        rate, _ = split_rewards(
+            path[:, ::-1], self.rate[pool_index], len(window), self.rates.ratio, self.settings.split
+        )
+        return rate
+
+    def _band(self) -> int:
+        return max(2, round(self.settings.band * self.length))
+
+    def _slope(self) -> float:
+        """Source frames per target frame."""
+        return 1 / self.rates.ratio
+
+    def _null_cost(self) -> float:
+        """What a good match costs: the median over source windows matched with *other* source episodes.
+
+        The windows are resampled linearly to the target's rate, so the null also holds what another rate costs.
+        """
+        chosen = np.unique(np.linspace(0, len(self.frames) - 1, self.settings.null_windows).astype(np.int64))
+        at = np.arange(self.settings.window) / self.rates.ratio
+        before = np.minimum(at.astype(np.int64), self.length - 2)
+        part = (at - before).astype(np.float32)[:, None]
+        windows = self.frames[chosen][:, before] * (1 - part) + self.frames[chosen][:, before + 1] * part
+        best = self.match(windows, foreign=self.episode[chosen]).cost[:, 0]
+        best = best[np.isfinite(best)]
+        if len(best) == 0:
+            raise ValueError("no source window has a match in another source episode: the null cost is undefined")
+        return float(np.median(best))

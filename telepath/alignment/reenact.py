@@ -1,0 +1,158 @@
+"""Re-enactment: the target actions that, in the target model's imagination, come closest to an observed source segment.
+
+For every segment: belief over the model's latent at the last prefix frame -> several initial latents -> CEM over action
+sequences, each candidate imagined, decoded and compared with the reference by open-end DTW -> the warping path of the best
+one -> rewards on its imagined latents.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from telepath.alignment.belief import BeliefNet, believe, initial_latents
+from telepath.alignment.cem import search, white_noise
+from telepath.alignment.dtw import dtw_batch, dtw_path
+from telepath.alignment.rates import Rates
+from telepath.alignment.rewards import split_rewards
+from telepath.alignment.segments import FrameScale, Segments
+from telepath.config import LabelSettings
+from telepath.dreamer.behavior import Actor
+from telepath.dreamer.rssm import Latent, WorldModel
+from telepath.episodes import Array
+
+
+class Alignments(NamedTuple):
+    """Re-enacted segments, S of them.
+
+    noise (S, F): which sample of the belief each one begins from; actions (S, M, A); observation (S, M, D) decoded;
+    path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M) inferred and
+    coverage (S, M); cost (S,): DTW cost per reference frame, in mean squared spreads; history (iterations, S): best cost
+    per reference frame over the CEM iterations.
+    """
+
+    noise: Array
+    actions: Array
+    observation: Array
+    path: Array
+    rate: Array
+    coverage: Array
+    cost: Array
+    history: Array
+
+    @staticmethod
+    def join(parts: list["Alignments"]) -> "Alignments":
+        """Several lots of segments as one."""
+        *by_segment, history = zip(*parts, strict=True)
+        return Alignments(*(np.concatenate(field) for field in by_segment), np.concatenate(history, axis=1))
+
+def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent:
+    """Latents (M, B, ...) along the prior means after actions (M, B, A): means, so that CEM cannot fish for lucky noise."""
+    latent, latents = start, []
+    for action in actions:
+        latent = model.imagine_step(latent, action, None)
+        latents.append(latent)
+    return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
+
+
+class Reenactor:
+    """Everything a re-enactment needs besides the segments: the target's model and belief, the frame scale and the rates."""
+
+    def __init__(
+        self, model: WorldModel, belief: BeliefNet, scale: FrameScale, rates: Rates, settings: LabelSettings
+    ):
+        self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
+        self.length = rates.target_steps(settings.reference, settings.slack)
+        self.slope = rates.ratio
+        self.inverse_spread = torch.from_numpy(scale.inverse)
+
+    def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
+        """The ``keep`` best of the latents that noise (S, C, F) draws from the belief: (S, keep, ...), and their noise."""
+        belief = believe(self.belief, self.model, segments, self.rates.source_step_seconds)
+        return initial_latents(belief, noise, self.model, segments, self.inverse_spread, keep)
+
+    @torch.no_grad()
+    def align(self, segments: Segments, seeds: Array, actor: Actor | None = None) -> Alignments:
+        """Re-enact segments, all at once; each one has its own random stream from ``seeds`` (S,).
+
+        With an ``actor`` its own rollouts join the first population of the search.
+        """
+        settings, kept = self.settings, self.settings.initial_latents
+        noise = np.stack(
+            [np.random.default_rng(s).standard_normal((4 * kept, self.model.feature_dim)) for s in seeds]
+        ).astype(np.float32)
+        noise[:, 0] = 0
+        start, noise = self.start_from(segments, noise, kept)
+        rows = Latent(start.deter.flatten(0, 1), start.stoch.flatten(0, 1))
+        reference = np.repeat(self.scale(segments.reference), kept, axis=0)
+        generators = [torch.Generator().manual_seed(int(s)) for s in seeds.repeat(kept)]
+        proposals = self._propose(rows, actor, generators) if actor is not None else None
+        mean = torch.zeros(len(reference), self.length, self.model.action_dim)
+        plan = search(lambda a: self._cost(rows, reference, a), mean, settings.cem, generators, proposals)
+        best = plan.cost.reshape(-1, kept).argmin(1)
+        row = torch.arange(len(segments)) * kept + best
+        actions = plan.actions[row].numpy()
+        chosen = noise[np.arange(len(segments)), best.numpy()]
+        history = plan.history[:, row].numpy() / settings.reference
+        return self.replay(segments, chosen, actions)._replace(history=history)
+
+    def _cost(self, start: Latent, reference: Array, actions: Tensor) -> Tensor:
+        """Open-end DTW of imagined observations to references (R, N, D): actions (R, P, M, A) -> (R, P)."""
+        rows, population, length, _ = actions.shape
+        latent = start[torch.arange(rows).repeat_interleave(population)]
+        decoded = []
+        for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
+            latent = self.model.imagine_step(latent, action, None)
+            decoded.append(self.model.decode(latent.feature) * self.inverse_spread)
+        observation = torch.stack(decoded).reshape(length, rows, population, -1)
+        cost = dtw_batch(
+            reference, observation.permute(1, 2, 0, 3).numpy(), self._window(), open_end=True, slope=self.slope
+        )
+        return torch.from_numpy(cost)
+
+    def _window(self) -> int:
+        return max(2, round(self.settings.band * self.length))
+
+    def _propose(self, start: Latent, actor: Actor, generators: list[torch.Generator]) -> Tensor:
+        """What the policy itself would do from each start: (R, Q, M, A)."""
+        shape = (self.settings.proposals, self.length, self.model.action_dim)
+        noise = white_noise(generators, shape).permute(2, 0, 1, 3).flatten(1, 2)
+        latent, actions = start[torch.arange(len(start.deter)).repeat_interleave(shape[0])], []
+        for step in noise:
+            policy = actor(latent.feature)
+            action = (policy.mean + policy.std * step).clamp(-1, 1)
+            latent = self.model.imagine_step(latent, action, None)
+            actions.append(action)
+        return torch.stack(actions, 1).reshape(-1, *shape)
+
+    @torch.no_grad()
+    def replay(self, segments: Segments, noise: Array, actions: Array) -> Alignments:
+        """Imagine known actions (S, M, A) again from the belief sample ``noise`` (S, F) and align anew.
+
+        This is how labels stay fresh: never the latents are stored, only what they can be drawn from again.
+        """
+        _, observation = self.latents(segments, noise, actions)
+        reference, candidate = self.scale(segments.reference), self.scale(observation)
+        size = self.settings.reference + self.length
+        paths = np.zeros((len(segments), size, 2), np.int32)
+        rate = np.zeros(actions.shape[:2], np.float32)
+        coverage, cost = np.zeros_like(rate), np.zeros(len(segments), np.float32)
+        for s in range(len(segments)):
+            path, total = dtw_path(
+                reference[s], candidate[s], self._window(), open_end=True, slope=self.slope
+            )
+            paths[s] = np.concatenate([path, np.repeat(path[-1:], size - len(path), axis=0)])
+            rate[s], coverage[s] = split_rewards(
+                path, segments.rate[s], self.length, self.rates.ratio, self.settings.split
+            )
+            cost[s] = total / self.settings.reference
+        history = np.zeros((0, len(segments)), np.float32)
+        return Alignments(noise, actions, observation, paths, rate, coverage, cost, history)
+
+    @torch.no_grad()
+    def latents(self, segments: Segments, noise: Array, actions: Array) -> tuple[Latent, Array]:
+        """Latents (M, S, ...) under today's model and belief, and their decoded observations (S, M, D)."""
+        start, _ = self.start_from(segments, noise[:, None], 1)
+        latent = imagine_actions(self.model, start[:, 0], torch.from_numpy(actions.transpose(1, 0, 2)))
+        return latent, self.model.decode(latent.feature).permute(1, 0, 2).contiguous().numpy()

@@ -1,0 +1,293 @@
+"""params.yaml -> validated, frozen settings.
+
+Every key is declared here with its type and range. A key that is unknown, of the wrong type or out of range is a
+``UserError`` that names the key. Nothing here decides *how* a stage runs (device, workers, GL backend): those
+settings come from environment variables (``telepath.runtime``), because they must not change a result.
+
+Units: a *step* is one agent decision, which lasts ``action_repeat`` simulator frames.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from telepath.errors import UserError
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Multiplier = Annotated[float, Field(ge=0.01, le=100)]
+TransferSetting = Literal["trajectories only", "with source agent"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and no key but the declared ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SeedSettings(Settings):
+    """Random seeds, apart so that a sweep over target seeds never retrains the source."""
+
+    source: Seed
+    target: Seed
+    evaluate: Seed
+
+
+class GapSettings(Settings):
+    """The declared difference of target and source. The identity gap is the source itself.
+
+    ``action_repeat`` is the target's own (frames a step). The multipliers act on the compiled physics: 1 changes
+    nothing. Lengths bear the names of the Real-World RL suite. Noise is a standard deviation (action: in units of
+    the action range [-1, 1]; observation: of each dimension's own units); delays are in target steps.
+    """
+
+    action_repeat: Count
+    mass: Multiplier = 1.0
+    gravity: Multiplier = 1.0
+    friction: Multiplier = 1.0
+    damping: Multiplier = 1.0
+    gear: Multiplier = 1.0
+    armature: Multiplier = 1.0
+    joint_stiffness: Multiplier = 1.0
+    pole_length: Multiplier = 1.0
+    thigh_length: Multiplier = 1.0
+    torso_length: Multiplier = 1.0
+    shin_length: Multiplier = 1.0
+    head_size: Multiplier = 1.0
+    action_noise: NonNegative = 0.0
+    observation_noise: NonNegative = 0.0
+    action_delay: CountOrNone = 0
+    observation_delay: CountOrNone = 0
+
+
+class DreamerSettings(Settings):
+    """World model, actor and critic: sizes, losses and optimisers, the same for source, oracle and target."""
+
+    deter: Count
+    stoch: Count
+    hidden: Count
+    layers: Count
+    batch: Count
+    length: Annotated[int, Field(ge=2)]
+    starts: Count
+    horizon: Count
+    discount: Annotated[float, Field(gt=0, lt=1)]
+    return_lambda: Fraction
+    free_nats: NonNegative
+    kl_balance: Fraction
+    kl_scale: Positive
+    reconstruction_scale: Positive
+    reward_scale: Positive
+    model_lr: Positive
+    actor_lr: Positive
+    critic_lr: Positive
+    grad_clip: Positive
+    slow_critic_rate: Fraction
+    return_scale_rate: Fraction
+    return_floor: Positive
+    entropy: NonNegative
+    actor_min_std: Positive
+    actor_max_std: Positive
+
+
+class SourceSettings(Settings):
+    """Source data and training, and the oracle's: ``update_ratio`` gradient steps a collected step."""
+
+    seed_episodes: Count
+    update_ratio: Positive
+
+
+class ExploreSettings(Settings):
+    """Reward-free exploration of the target.
+
+    Shares of the task's ``explore_steps``: ``random``, ``source_policy`` (only *with source agent*, otherwise it goes
+    to disagreement as well); the rest is ensemble disagreement. ``source_noise``: standard deviation added to the
+    source policy's actions.
+    """
+
+    random: Fraction
+    source_policy: Fraction
+    source_noise: NonNegative
+    members: Annotated[int, Field(ge=2)]
+    update_ratio: Positive
+
+
+class BeliefSettings(Settings):
+    """The prior-belief network and its random subsets: at most ``frames`` records, ``max_skip`` apart."""
+
+    hidden: Count
+    frames: Count
+    max_skip: Count
+    subsets: Count
+    batch: Count
+    length: Annotated[int, Field(ge=2)]
+    lr: Positive
+    min_std: Positive
+    updates: Count
+
+
+class CemSettings(Settings):
+    """The cross-entropy search over action sequences."""
+
+    iterations: Count
+    population: Annotated[int, Field(ge=2)]
+    elite_fraction: Annotated[float, Field(gt=0, le=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    initial_std: Positive
+    min_std: NonNegative
+    noise_correlation: Annotated[float, Field(ge=0, lt=1)]
+
+
+class MatchSettings(Settings):
+    """Subsequence matching of target replay with source windows: lengths and strides in target (window, stride) and source
+    (pool_stride) steps; ``band`` a share of the length; ``tolerance`` in units of the null cost; ``prior`` the weight of
+    "unpaid" against a perfect match.
+    """
+
+    window: Annotated[int, Field(ge=3)]
+    stride: Count
+    pool_stride: Count
+    slack: NonNegative
+    band: Fraction
+    candidates: Count
+    matches: Count
+    null_windows: Count
+    tolerance: Positive
+    prior: NonNegative
+    split: Literal["proportional", "mean"]
+
+
+class LabelSettings(Settings):
+    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps."""
+
+    segments: Count
+    prefix: Count
+    reference: Annotated[int, Field(ge=2)]
+    slack: NonNegative
+    band: Fraction
+    initial_latents: Count
+    proposals: Count
+    chunk: Count
+    split: Literal["proportional", "mean"]
+    cem: CemSettings
+    match: MatchSettings
+
+
+class TargetSettings(Settings):
+    """Refinement of the target policy.
+
+    A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are rolled
+    out ``final_episodes`` times more; the inferred return decides which is shipped.
+    """
+
+    rounds: Count
+    first_updates: Count
+    update_ratio: Positive
+    realign: CountOrNone
+    belief_every: Count
+    members: Count
+    pessimism: NonNegative
+    reward_lr: Positive
+    imagined_weight: NonNegative
+    imagined_batch: Count
+    finalists: Count
+    final_episodes: Count
+
+
+class EvaluateSettings(Settings):
+    """How many episodes each agent is judged on; ``curve_episodes`` for each round's policy, ``heldout_episodes`` per policy
+    for the label correlation; ``confidence`` of the intervals.
+    """
+
+    episodes: Annotated[int, Field(ge=2)]
+    curve_episodes: Count
+    heldout_episodes: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class TaskSettings(Settings):
+    """What is tuned per task: the source's action repeat and the budgets in steps."""
+
+    action_repeat: Count
+    source_steps: Count
+    explore_steps: Count
+    refine_steps: Count
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    task: str
+    setting: TransferSetting
+    seed: SeedSettings
+    gap: GapSettings
+    tasks: dict[str, TaskSettings]
+    source: SourceSettings
+    dreamer: DreamerSettings
+    explore: ExploreSettings
+    belief: BeliefSettings
+    label: LabelSettings
+    target: TargetSettings
+    evaluate: EvaluateSettings
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate the settings; every mistake is a ``UserError`` of one line that names file and key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the project") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, content)}") from None
+    if params.task not in params.tasks:
+        raise UserError(
+            f"{path}: task: {params.task!r} has no entry under `tasks`; "
+            f"{did_you_mean(params.task, params.tasks)}add one with its action_repeat and budgets"
+        )
+    return params
+
+
+def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """The first mistake in a sentence: key, what is wrong, what was found, and how many more there are."""
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        reason = f"unknown key; {did_you_mean(str(first['loc'][-1]), siblings(first['loc'][:-1]))}remove it or correct it"
+    elif first["type"] == "missing":
+        reason = "missing; put it back (see the params.yaml that came with the project)"
+    else:
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    return f"{key}: {reason}{more}"
+
+
+def siblings(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at a place of params.yaml."""
+    model: Any = Params
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation if model is not TaskSettings else None
+        if annotation == dict[str, TaskSettings]:
+            return list(TaskSettings.model_fields)
+        model = annotation
+    return list(model.model_fields)
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """A hint at the nearest known word, or nothing."""
+    nearest = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {nearest[0]!r}? " if nearest else ""

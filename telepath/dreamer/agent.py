@@ -1,0 +1,86 @@
+"""An agent: a world model and a behavior that acts through it; how it acts, is saved and is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.behavior import Behavior
+from telepath.dreamer.rssm import WorldModel
+from telepath.episodes import Array
+from telepath.errors import UserError
+from telepath.runtime.store import load_state, save_state
+
+
+class Agent(nn.Module):
+    """A world model and a behavior for a task with ``observation_dim`` and ``action_dim``."""
+
+    def __init__(self, task: str, observation_dim: int, action_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.task, self.settings = task, settings
+        self.model = WorldModel(observation_dim, action_dim, settings)
+        self.behavior = Behavior(self.model.feature_dim, action_dim, settings)
+
+    def policy(self, *, sample: bool = False, seed: int = 0) -> "AgentPolicy":
+        """The behavior as a policy: its mode, or with ``sample`` its exploring self."""
+        return AgentPolicy(self.model, self.behavior, sample=sample, seed=seed)
+
+    def save(self, path: Path, **extra: Any) -> None:
+        """Write the agent; ``extra`` is any tree that ``store`` can hold."""
+        save_state(path, self.artefact() | extra, kind="agent")
+
+    def artefact(self) -> dict[str, Any]:
+        """The agent as a tree that ``store`` can hold."""
+        return {
+            "task": self.task,
+            "observation_dim": self.model.observation_dim,
+            "action_dim": self.model.action_dim,
+            "settings": self.settings.model_dump(),
+            "weights": dict(self.state_dict()),
+        }
+
+    @classmethod
+    def load(cls, path: Path, task: str) -> "Agent":
+        """Read an agent; one of another task is a ``UserError``."""
+        stored = load_state(path, kind="agent")
+        if stored["task"] != task:
+            raise UserError(f"{path}: holds an agent for {stored['task']}, not {task}; run `dvc repro` to remake it")
+        return cls.from_artefact(stored)
+
+    @classmethod
+    def from_artefact(cls, stored: dict[str, Any]) -> "Agent":
+        """The agent that ``artefact()`` describes."""
+        settings = DreamerSettings(**stored["settings"])
+        agent = cls(stored["task"], stored["observation_dim"], stored["action_dim"], settings)
+        agent.load_state_dict(stored["weights"])
+        return agent
+
+
+class AgentPolicy:
+    """Filters observations through the world model and acts on the state; one row a batched environment."""
+
+    def __init__(self, model: WorldModel, behavior: Behavior, *, sample: bool, seed: int = 0):
+        self.model, self.behavior = model, behavior
+        self.sample = sample
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def reset(self, batch: int) -> None:
+        """Forget everything: ``batch`` episodes begin."""
+        self.latent = self.model.initial(batch)
+        self.action = torch.zeros(batch, self.model.action_dim)
+        self.is_first = torch.ones(batch, 1)
+
+    @torch.no_grad()
+    def act(self, observation: Array) -> Array:
+        """Observations (B, D) -> actions (B, A) in [-1, 1]."""
+        embedding = self.model.embed(torch.from_numpy(observation))
+        generator = self.generator if self.sample else None
+        self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.is_first, generator)
+        self.is_first = torch.zeros_like(self.is_first)
+        policy = self.behavior.actor(self.latent.feature)
+        action = policy.sample(self.generator) if self.sample else policy.mean
+        self.action = action.clamp(-1, 1)
+        return self.action.numpy().astype(np.float32)

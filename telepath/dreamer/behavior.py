@@ -1,0 +1,163 @@
+"""Actor and critic, trained in the world model's imagination (Hafner et al. 2020, "Dreamer").
+
+Rewards here are *rates*: reward per simulator frame, so a task that pays at most 1 a frame stays within [0, 1] at any
+control rate. Values are normalised returns, (1 - discount) * sum_k discount^k rate_k: the discounted mean rate, in
+the units of the rate whatever the discount.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.networks import Gaussian, mlp
+from telepath.dreamer.rssm import Latent, WorldModel
+
+
+class RewardHead(nn.Module):
+    """feature (..., F) -> reward rate (...), the mean reward a simulator frame."""
+
+    def __init__(self, feature_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """The expected rate."""
+        return self.net(feature).squeeze(-1)
+
+
+class Actor(nn.Module):
+    """feature (..., F) -> Gaussian over actions whose mean lies in (-1, 1) and whose std in [min_std, max_std]."""
+
+    def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.net = mlp(feature_dim, settings.hidden, settings.layers, 2 * action_dim)
+        self.min_std, self.max_std = settings.actor_min_std, settings.actor_max_std
+
+    def forward(self, feature: Tensor) -> Gaussian:
+        """The policy at these states."""
+        mean, raw = self.net(feature).chunk(2, -1)
+        std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw)
+        return Gaussian(torch.tanh(mean), std)
+
+    def sample(self, policy: Gaussian, generator: torch.Generator) -> Tensor:
+        """A clipped sample; the gradient passes the clip as if it were not there."""
+        action = policy.sample(generator)
+        return action + (action.clamp(-1, 1) - action).detach()
+
+
+class Critic(nn.Module):
+    """feature (..., F) -> normalised return (...), with a slowly following copy for the bootstrap."""
+
+    def __init__(self, feature_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1)
+        self.slow = copy.deepcopy(self.net).requires_grad_(False)
+        self.slow_rate = settings.slow_critic_rate
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """The value under the current weights."""
+        return self.net(feature).squeeze(-1)
+
+    def bootstrap(self, feature: Tensor) -> Tensor:
+        """The value under the slow weights."""
+        return self.slow(feature).squeeze(-1)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the slow copy towards the current weights."""
+        torch._foreach_lerp_(list(self.slow.parameters()), list(self.net.parameters()), self.slow_rate)
+
+
+class Behavior(nn.Module):
+    """An actor, its critic, and the running scale of the returns that they see."""
+
+    scale: Tensor
+
+    def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.actor = Actor(feature_dim, action_dim, settings)
+        self.critic = Critic(feature_dim, settings)
+        self.register_buffer("scale", torch.zeros(()))
+
+
+class Imagined(NamedTuple):
+    """Imagined trajectories, time-major: feature (H+1, B, F) with the start at 0, policy entropy (H, B)."""
+
+    feature: Tensor
+    entropy: Tensor
+
+
+class BehaviorLoss(NamedTuple):
+    """Actor and critic losses to minimise, and the mean imagined value for the log; scalars."""
+
+    actor: Tensor
+    critic: Tensor
+    value: Tensor
+
+
+def imagine(
+    model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator
+) -> Imagined:
+    """Follow the actor for ``horizon`` steps in the model; the gradient runs through dynamics and actions."""
+    latent, features, entropies = start, [start.feature], []
+    for _ in range(horizon):
+        policy = actor(features[-1].detach())
+        latent = model.imagine_step(latent, actor.sample(policy, generator), generator)
+        features.append(latent.feature)
+        entropies.append(policy.entropy())
+    return Imagined(torch.stack(features), torch.stack(entropies))
+
+
+def lambda_returns(rate: Tensor, value: Tensor, discount: Tensor, lam: float, gamma: float) -> Tensor:
+    """Normalised lambda-returns, (H, B), of the states 0..H-1.
+
+        R_t = (1 - gamma) r_{t+1} + d_{t+1} ((1 - lam) v_{t+1} + lam R_{t+1}),    R_H = v_H
+
+    rate, value and discount d (gamma, or 0 after an end) belong to the states 1..H: (H, B) each
+    (Hafner et al. 2021, eq. 4, with returns normalised by 1 - gamma).
+    """
+    rate = (1 - gamma) * rate
+    last, returns = value[-1], []
+    for t in reversed(range(len(rate))):
+        last = rate[t] + discount[t] * ((1 - lam) * value[t] + lam * last)
+        returns.append(last)
+    return torch.stack(returns[::-1])
+
+
+def behavior_loss(
+    model: WorldModel,
+    behavior: Behavior,
+    start: Latent,
+    reward: nn.Module,
+    gamma: float,
+    horizon: int,
+    settings: DreamerSettings,
+    generator: torch.Generator,
+) -> BehaviorLoss:
+    """Dynamics-backpropagated actor loss and critic regression on one batch of imagined trajectories.
+
+    start: (B, ...) detached states; ``reward`` maps features to rates. Returns are scaled by their running
+    5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12).
+    """
+    imagined = imagine(model, behavior.actor, start, horizon, generator)
+    future = imagined.feature[1:]
+    discount = gamma * model.continuation(future)
+    returns = lambda_returns(
+        reward(future), behavior.critic.bootstrap(future), discount, settings.return_lambda, gamma
+    )
+    # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
+    weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0).detach()
+    with torch.no_grad():
+        low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
+        behavior.scale.lerp_(high - low, settings.return_scale_rate)
+    scale = behavior.scale.clamp(min=settings.return_floor)
+    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy)).mean()
+    value = behavior.critic(imagined.feature[:-1].detach())
+    critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
+    return BehaviorLoss(actor, critic, value.detach().mean())
+
+
+RETURN_RANGE = torch.tensor([0.05, 0.95])

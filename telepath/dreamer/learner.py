@@ -1,0 +1,152 @@
+"""One gradient step of each part: the world model with its heads, and a behavior in imagination."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.behavior import Behavior, behavior_loss
+from telepath.dreamer.replay import Batch
+from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
+from telepath.episodes import Episode
+
+HeadLoss = Callable[[Latent, Batch], Tensor]
+"""The loss of a head on filtered states (T, B, ...) and their batch: a scalar."""
+
+
+class ModelLearner:
+    """Fits a world model, and a head on top of it, to replayed windows."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        settings: DreamerSettings,
+        generator: torch.Generator,
+        head: nn.Module | None = None,
+        head_loss: HeadLoss | None = None,
+    ):
+        self.model, self.settings, self.generator = model, settings, generator
+        self.head_loss = head_loss
+        self.parameters = [*model.parameters(), *(head.parameters() if head is not None else [])]
+        self.optimizer = torch.optim.Adam(self.parameters, settings.model_lr, eps=1e-6, fused=True)
+
+    def update(self, batch: Batch) -> tuple[Latent, dict[str, float]]:
+        """One step. Returns the filtered states (T, B, ...), detached, and the losses."""
+        observed = self.model.observe(batch.observation, batch.action, batch.is_first, self.generator)
+        loss = world_model_loss(self.model, observed, batch.observation, batch.terminal, self.settings)
+        total, figures = loss.total, {"model": float(loss.reconstruction), "kl": float(loss.kl)}
+        if self.head_loss is not None:
+            head = self.head_loss(observed.latent, batch)
+            total, figures["head"] = total + head, float(head.detach())
+        descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model")
+        return observed.latent.detach(), figures
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides the networks."""
+        return self.optimizer.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.optimizer.load_state_dict(state)
+
+
+class BehaviorLearner:
+    """Improves an actor and its critic in a world model's imagination."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        behavior: Behavior,
+        reward: nn.Module,
+        settings: DreamerSettings,
+        generator: torch.Generator,
+        rate_ratio: float = 1.0,
+    ):
+        self.model, self.behavior, self.reward = model, behavior, reward
+        self.settings, self.generator = settings, generator
+        self.gamma = settings.discount ** (1 / rate_ratio)
+        self.horizon = math.ceil(settings.horizon * rate_ratio)
+        self.actor_parameters = list(behavior.actor.parameters())
+        self.critic_parameters = list(behavior.critic.net.parameters())
+        self.actor_optimizer = torch.optim.Adam(self.actor_parameters, settings.actor_lr, eps=1e-6, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic_parameters, settings.critic_lr, eps=1e-6, fused=True)
+
+    def update(self, states: Latent) -> dict[str, float]:
+        """One step from a random subset of filtered states (T, B, ...)."""
+        start = subset(states, self.settings.starts, self.generator)
+        with frozen(self.model, self.reward):
+            loss = behavior_loss(
+                self.model, self.behavior, start, self.reward, self.gamma, self.horizon, self.settings, self.generator
+            )
+            # Actor and critic share no parameter and the critic reads detached features: one backward serves both.
+            descend(
+                self.actor_optimizer,
+                self.actor_parameters,
+                loss.actor,
+                self.settings.grad_clip,
+                "actor",
+            )
+            descend(
+                self.critic_optimizer,
+                self.critic_parameters,
+                loss.critic,
+                self.settings.grad_clip,
+                "critic",
+            )
+        self.behavior.critic.follow()
+        return {"value": float(loss.value)}
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides the networks."""
+        return {"actor": self.actor_optimizer.state_dict(), "critic": self.critic_optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.actor_optimizer.load_state_dict(state["actor"])
+        self.critic_optimizer.load_state_dict(state["critic"])
+
+
+def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
+    """``count`` of the states (T, B, ...), drawn without replacement, as (count, ...)."""
+    flat = Latent(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
+    chosen = torch.randperm(len(flat.deter), generator=generator)[:count]
+    return flat[chosen]
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Gradients flow through the modules but not into their weights: that saves a third of the backward pass."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor], loss: Tensor, clip: float, name: str
+) -> None:
+    """One clipped gradient step; a loss or gradient that is not finite stops the run and names the part."""
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    if not math.isfinite(float(norm)) or not math.isfinite(float(loss.detach())):
+        raise FloatingPointError(f"{name}: the loss is {float(loss.detach())} and its gradient norm {float(norm)}")
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def filtered_features(model: WorldModel, episode: Episode) -> Tensor:
+    """Features (T, F) of a whole episode along the posterior means."""
+    first = torch.zeros(len(episode), 1)
+    first[0] = 1
+    observation = torch.from_numpy(episode.observation).unsqueeze(1)
+    action = torch.from_numpy(episode.action).unsqueeze(1)
+    return model.observe(observation, action, first, None).latent.feature.squeeze(1)

@@ -1,0 +1,95 @@
+"""The small networks that everything is built from, and the squashing of large numbers."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) ln(1 + |x|): tames large observations and leaves small ones alone (Hafner et al. 2023, eq. 9)."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of ``symlog``."""
+    return torch.sign(x) * torch.expm1(x.abs())
+
+
+def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """``layers`` hidden layers, each normalised and through SiLU, then a linear layer; biases start at zero."""
+    widths = [inputs] + [hidden] * layers
+    modules: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        modules += [linear(before, after), nn.LayerNorm(after), nn.SiLU()]
+    return nn.Sequential(*modules, linear(widths[-1], outputs))
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer with variance-preserving weights (Glorot and Bengio 2010) and zero bias."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class EnsembleMLP(nn.Module):
+    """E independent MLPs with one hidden layer each, evaluated as batched matrix products."""
+
+    def __init__(self, members: int, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        self.weight_in = nn.Parameter(torch.empty(members, inputs, hidden))
+        self.bias_in = nn.Parameter(torch.zeros(members, 1, hidden))
+        self.weight_out = nn.Parameter(torch.empty(members, hidden, outputs))
+        self.bias_out = nn.Parameter(torch.zeros(members, 1, outputs))
+        for weight in (self.weight_in, self.weight_out):
+            for member in weight.unbind(0):
+                nn.init.xavier_uniform_(member)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs), one input shared by all members -> (E, ..., outputs)."""
+        flat = x.reshape(1, -1, x.shape[-1]).expand(len(self.weight_in), -1, -1)
+        hidden = F.silu(torch.baddbmm(self.bias_in, flat, self.weight_in))
+        out = torch.baddbmm(self.bias_out, hidden, self.weight_out)
+        return out.reshape(len(out), *x.shape[:-1], out.shape[-1])
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian: mean and standard deviation (never the variance), both (..., n)."""
+
+    mean: Tensor
+    std: Tensor
+
+    @staticmethod
+    def from_output(output: Tensor, min_std: float = 0.1) -> "Gaussian":
+        """Read a network output (..., 2n) as mean and, through a softplus, a standard deviation."""
+        mean, raw = output.chunk(2, -1)
+        return Gaussian(mean, F.softplus(raw) + min_std)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A reparametrised sample: the gradient reaches mean and standard deviation."""
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return torch.addcmul(self.mean, self.std, noise)
+
+    def negative_log_likelihood(self, x: Tensor) -> Tensor:
+        """-log p(x), summed over the last dimension, in nats."""
+        z = (x - self.mean) / self.std
+        return (0.5 * z.square() + self.std.log()).sum(-1) + 0.5 * LOG_2_PI * x.shape[-1]
+
+    def entropy(self) -> Tensor:
+        """Differential entropy, summed over the last dimension, in nats."""
+        return (self.std.log() + 0.5 * (1 + LOG_2_PI)).sum(-1)
+
+    def detach(self) -> "Gaussian":
+        """The same distribution, cut off from the gradient."""
+        return Gaussian(self.mean.detach(), self.std.detach())
+
+
+LOG_2_PI = 1.8378770664093453
+
+
+def kl(p: Gaussian, q: Gaussian) -> Tensor:
+    """KL(p || q) of diagonal Gaussians, summed over the last dimension, in nats."""
+    ratio = (p.std / q.std).square()
+    return 0.5 * (ratio + ((p.mean - q.mean) / q.std).square() - 1 - ratio.log()).sum(-1)

@@ -1,0 +1,98 @@
+"""Replay: whole episodes in memory, windows of them as training batches."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from telepath.episodes import Array, Episode
+
+
+class Batch(NamedTuple):
+    """Windows of episodes, time-major.
+
+    observation (T, B, D), action (T, B, A), reward (T, B) or None, is_first (T, B), terminal (T, B) in {0, 1};
+    episode (B,) and start (B,) say where each window was cut.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor | None
+    is_first: Tensor
+    terminal: Tensor
+    episode: Array
+    start: Array
+
+
+class Replay:
+    """A growing list of episodes; a window never crosses an episode's border."""
+
+    def __init__(self, episodes: list[Episode] | None = None):
+        self.episodes: list[Episode] = []
+        for episode in episodes or []:
+            self.add(episode)
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    @property
+    def steps(self) -> int:
+        """Agent decisions held."""
+        return sum(episode.steps for episode in self.episodes)
+
+    def add(self, episode: Episode) -> None:
+        """Append an episode."""
+        self.episodes.append(episode)
+
+    def observations(self) -> Tensor:
+        """All observations end to end, (n, D)."""
+        return torch.from_numpy(np.concatenate([episode.observation for episode in self.episodes]))
+
+    def state(self, since: int = 0) -> list[tuple[Array, Array, Array | None, bool]]:
+        """The episodes from number ``since`` on, as plain arrays."""
+        return [(e.observation, e.action, e.reward, e.terminal) for e in self.episodes[since:]]
+
+    def restore(self, state: list[tuple[Array, Array, Array | None, bool]]) -> None:
+        """Append the episodes of ``state()``."""
+        for record in state:
+            self.add(Episode(*record))
+
+    def windows(self, batch: int, length: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Choose ``batch`` windows: episode (B,) by its length, start (B,) uniform but for the borders.
+
+        A start is drawn as if windows might hang over either end by half their length and is then moved inside,
+        so that an episode's first and last records are seen about as often as those in its middle.
+        """
+        lengths = np.array([len(episode) for episode in self.episodes])
+        chosen = rng.choice(len(lengths), batch, p=lengths / lengths.sum())
+        room = lengths[chosen] - length
+        if room.min() < 0:
+            raise ValueError(f"an episode of {lengths.min()} records is shorter than a window of {length}")
+        start = np.floor(rng.random(batch) * (room + length) - length / 2).astype(np.int64)
+        return chosen, np.clip(start, 0, room)
+
+    def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:
+        """A batch of ``batch`` windows of ``length`` records."""
+        chosen, start = self.windows(batch, length, rng)
+        rewarded = all(self.episodes[e].reward is not None for e in chosen)
+        is_first = np.zeros((length, batch), np.float32)
+        is_first[0, start == 0] = 1
+        terminal = np.zeros((length, batch), np.float32)
+        for b, (e, s) in enumerate(zip(chosen, start, strict=True)):
+            terminal[-1, b] = self.episodes[e].terminal and s + length == len(self.episodes[e])
+        return Batch(
+            gather([e.observation for e in self.episodes], chosen, start, length),
+            gather([e.action for e in self.episodes], chosen, start, length),
+            gather([e.reward for e in self.episodes], chosen, start, length) if rewarded else None,  # type: ignore[misc]
+            torch.from_numpy(is_first),
+            torch.from_numpy(terminal),
+            chosen,
+            start,
+        )
+
+
+def gather(tracks: list[Array], episode: Array, start: Array, length: int) -> Tensor:
+    """Cut the same windows out of any per-record track: -> (T, B, ...)."""
+    windows = [tracks[e][s : s + length] for e, s in zip(episode, start, strict=True)]
+    return torch.from_numpy(np.stack(windows, 1))

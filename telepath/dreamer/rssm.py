@@ -1,0 +1,183 @@
+"""The world model: a recurrent state-space model with Gaussian latents (Hafner et al. 2019, "PlaNet").
+
+    deter_t  = GRU(deter_{t-1}, [stoch_{t-1}, action_t])       action_t led to observation t
+    prior    p(stoch_t | deter_t)
+    posterior q(stoch_t | deter_t, observation_t)
+    decoder  p(observation_t | deter_t, stoch_t)
+
+All sequences are time-major: (T, B, ...). Observations enter and leave the networks in units of
+their spread and through ``symlog``.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.networks import Gaussian, kl, linear, mlp, symexp, symlog
+
+
+class Latent(NamedTuple):
+    """The state of the model: ``deter`` (..., deter) recurrent, ``stoch`` (..., stoch) sampled."""
+
+    deter: Tensor
+    stoch: Tensor
+
+    @property
+    def feature(self) -> Tensor:
+        """Both parts side by side, (..., deter + stoch): what every head reads."""
+        return torch.cat([self.deter, self.stoch], -1)
+
+    def detach(self) -> "Latent":
+        """The same state, cut off from the gradient."""
+        return Latent(self.deter.detach(), self.stoch.detach())
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        """Index the leading dimensions of both parts alike."""
+        return Latent(self.deter[index], self.stoch[index])
+
+
+class Observed(NamedTuple):
+    """What filtering a sequence gives, all time-major: states, prior and posterior."""
+
+    latent: Latent
+    prior: Gaussian
+    posterior: Gaussian
+
+
+class WorldModel(nn.Module):
+    """Dynamics and observations; it knows no reward, so source and target share it as it is."""
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, observation_dim: int, action_dim: int, settings: DreamerSettings):
+        super().__init__()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.deter, self.stoch = settings.deter, settings.stoch
+        hidden = settings.hidden
+        self.feature_dim = self.deter + self.stoch
+        self.register_buffer("center", torch.zeros(observation_dim))
+        self.register_buffer("spread", torch.ones(observation_dim))
+        self.encoder = mlp(observation_dim, hidden, settings.layers - 1, hidden)
+        self.cell_input = linear(self.stoch + action_dim, hidden)
+        self.cell = nn.GRUCell(hidden, self.deter)
+        self.prior_net = mlp(self.deter, hidden, 1, 2 * self.stoch)
+        self.posterior_from_deter = linear(self.deter, hidden)
+        self.posterior_from_embedding = linear(hidden, hidden)
+        self.posterior_output = linear(hidden, 2 * self.stoch)
+        self.decoder = mlp(self.feature_dim, hidden, settings.layers, observation_dim)
+        self.continuation_net = mlp(self.feature_dim, hidden, 1, 1)
+
+    def fit_units(self, observation: Tensor) -> None:
+        """Choose the units of the observations (n, D) once, before training: their mean and standard deviation.
+
+        Otherwise the fastest dimensions, which have the largest numbers, would be all that is reconstructed.
+        """
+        self.center.copy_(observation.mean(0))
+        self.spread.copy_(observation.std(0).clamp(min=1e-2))
+
+    def squash(self, observation: Tensor) -> Tensor:
+        """Observations (..., D) as the networks see them: in units of their spread, large values tamed."""
+        return symlog((observation - self.center) / self.spread)
+
+    def initial(self, batch: int) -> Latent:
+        """The state before the first observation: zeros, (B, ...)."""
+        weight = self.cell_input.weight
+        return Latent(weight.new_zeros(batch, self.deter), weight.new_zeros(batch, self.stoch))
+
+    def recur(self, latent: Latent, action: Tensor) -> Tensor:
+        """The next deterministic state after ``action`` (..., A)."""
+        inputs = F.silu(self.cell_input(torch.cat([latent.stoch, action], -1)))
+        return self.cell(inputs, latent.deter)
+
+    def prior(self, deter: Tensor) -> Gaussian:
+        """What the model expects of stoch before it sees the observation."""
+        return Gaussian.from_output(self.prior_net(deter))
+
+    def posterior(self, deter: Tensor, embedding: Tensor) -> Gaussian:
+        """What it believes of stoch once it has seen it; ``embedding`` is ``embed(observation)``."""
+        hidden = F.silu(self.posterior_from_deter(deter) + embedding)
+        return Gaussian.from_output(self.posterior_output(hidden))
+
+    def embed(self, observation: Tensor) -> Tensor:
+        """(..., D) -> (..., hidden): the part of the posterior that needs no recurrence, for a whole sequence at once."""
+        return self.posterior_from_embedding(F.silu(self.encoder(self.squash(observation))))
+
+    def decode(self, feature: Tensor) -> Tensor:
+        """(..., feature) -> the expected observation (..., D) in its own units."""
+        return symexp(self.decoder(feature)) * self.spread + self.center
+
+    def continuation(self, feature: Tensor) -> Tensor:
+        """(..., feature) -> the probability (...) that the task has not ended in this state."""
+        return torch.sigmoid(self.continuation_net(feature).squeeze(-1))
+
+    def observe_step(
+        self, latent: Latent, action: Tensor, embedding: Tensor, is_first: Tensor, generator: torch.Generator | None
+    ) -> tuple[Latent, Gaussian]:
+        """Filter one observation, (B, ...). Where ``is_first`` (B, 1) is 1, past and action are forgotten.
+
+        Without a generator the state holds the posterior mean instead of a sample.
+        """
+        keep = 1 - is_first
+        deter = self.recur(Latent(latent.deter * keep, latent.stoch * keep), action * keep)
+        posterior = self.posterior(deter, embedding)
+        stoch = posterior.mean if generator is None else posterior.sample(generator)
+        return Latent(deter, stoch), posterior
+
+    def observe(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        generator: torch.Generator | None,
+    ) -> Observed:
+        """Filter sequences: observation (T, B, D), action (T, B, A), is_first (T, B) float."""
+        embeddings = self.embed(observation)
+        first = is_first.unsqueeze(-1)
+        latent, latents, posteriors = self.initial(observation.shape[1]), [], []
+        for t in range(len(observation)):
+            latent, posterior = self.observe_step(latent, action[t], embeddings[t], first[t], generator)
+            latents.append(latent)
+            posteriors.append(posterior)
+        states = Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
+        posterior = Gaussian(*(torch.stack(part) for part in zip(*posteriors, strict=True)))
+        return Observed(states, self.prior(states.deter), posterior)
+
+    def imagine_step(self, latent: Latent, action: Tensor, generator: torch.Generator | None) -> Latent:
+        """One step without an observation; without a generator along the prior mean."""
+        deter = self.recur(latent, action)
+        prior = self.prior(deter)
+        return Latent(deter, prior.mean if generator is None else prior.sample(generator))
+
+
+class WorldModelLoss(NamedTuple):
+    """The loss to minimise and its parts, scalars in nats a step."""
+
+    total: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def world_model_loss(
+    model: WorldModel, observed: Observed, observation: Tensor, terminal: Tensor, settings: DreamerSettings
+) -> WorldModelLoss:
+    """Reconstruction, continuation and balanced KL with free nats (Hafner et al. 2021, eq. 2 and algorithm 2).
+
+    observation (T, B, D); terminal (T, B) in {0, 1}: an end by the clock is no end, so the value is bootstrapped there.
+
+    The prior is pulled to the posterior with weight ``kl_balance`` and the posterior to the prior with the rest.
+    Below ``free_nats`` a KL costs nothing.
+    """
+    feature = observed.latent.feature
+    reconstruction = 0.5 * (model.squash(observation) - model.decoder(feature)).square().sum(-1).mean()
+    alive = model.continuation_net(feature).squeeze(-1)
+    continuation = F.binary_cross_entropy_with_logits(alive, 1 - terminal)
+    prior, posterior = observed.prior, observed.posterior
+    train_prior = kl(posterior.detach(), prior).mean().clamp(min=settings.free_nats)
+    train_posterior = kl(posterior, prior.detach()).mean().clamp(min=settings.free_nats)
+    balanced = settings.kl_balance * train_prior + (1 - settings.kl_balance) * train_posterior
+    total = settings.reconstruction_scale * reconstruction + continuation + settings.kl_scale * balanced
+    return WorldModelLoss(total, reconstruction.detach(), train_prior.detach())

@@ -1,0 +1,188 @@
+"""Reward-free exploration of the target and the first fit of its world model.
+
+Three kinds of episodes, in this order: random actions; the source policy with noise, held at its own rate (only *with
+source agent*); and a policy that seeks what the world model does not know yet, measured by the disagreement of an
+ensemble of one-step predictors (Sekar et al. 2020, "Plan2Explore"). The environment raises if its reward is touched.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from telepath.config import DreamerSettings, ExploreSettings
+from telepath.dreamer.agent import Agent, AgentPolicy
+from telepath.dreamer.behavior import Behavior
+from telepath.dreamer.learner import BehaviorLearner, ModelLearner
+from telepath.dreamer.networks import EnsembleMLP
+from telepath.dreamer.replay import Batch, Replay
+from telepath.dreamer.rssm import Latent, WorldModel
+from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, rollout
+from telepath.envs.suite import Environment
+from telepath.episodes import Array, Episode
+from telepath.runtime.progress import Progress
+from telepath.runtime.resume import Scratch
+
+
+class Disagreement(nn.Module):
+    """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is novelty.
+
+    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its own
+    running mean, so that it neither fades as the model learns nor depends on the scale of the latents.
+    """
+
+    running_mean: Tensor
+
+    def __init__(self, model: WorldModel, settings: DreamerSettings, members: int):
+        super().__init__()
+        self.deter = model.deter
+        self.ensemble = EnsembleMLP(members, model.deter, settings.hidden, model.stoch)
+        self.register_buffer("running_mean", torch.ones(()))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Novelty of the states."""
+        variance = self.ensemble(feature[..., : self.deter]).var(0).mean(-1)
+        with torch.no_grad():
+            self.running_mean.lerp_(variance.mean(), 0.01)
+        return variance / self.running_mean
+
+    def loss(self, latent: Latent, batch: Batch) -> Tensor:
+        """Squared error of every member; the world model is not trained by it."""
+        return (self.ensemble(latent.deter.detach()) - latent.stoch.detach()).square().mean()
+
+
+class Exploration:
+    """Explores a target and trains its world model, resumably."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        agent: Agent,
+        source: Agent | None,
+        rate_ratio: float,
+        steps: int,
+        settings: ExploreSettings,
+        seed: int,
+    ):
+        """``agent`` holds the target's world model; ``source``, where it may be used, the policy to explore with."""
+        torch.manual_seed(seed)
+        self.environment, self.agent, self.source = environment, agent, source
+        self.rate_ratio, self.settings, self.seed = rate_ratio, settings, seed
+        episodes = math.ceil(steps / environment.episode_steps)
+        self.plan = episode_plan(episodes, settings, with_source=source is not None)
+        self.updates_per_episode = round(settings.update_ratio * environment.episode_steps)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        dreamer = agent.settings
+        self.disagreement = Disagreement(agent.model, dreamer, settings.members)
+        self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer)
+        self.model_learner = ModelLearner(
+            agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss
+        )
+        self.behavior_learner = BehaviorLearner(
+            agent.model, self.explorer, self.disagreement, dreamer, self.generator, rate_ratio
+        )
+        self.replay = Replay()
+        self.updates = 0
+
+    @property
+    def update_budget(self) -> int:
+        """Updates in the whole exploration."""
+        return self.updates_per_episode * len(self.plan)
+
+    def run(self, progress: Progress, scratch: Scratch) -> list[Episode]:
+        """Explore, from the last checkpoint in ``scratch`` if there is one; the agent's world model is trained in place."""
+        if state := scratch.load():
+            self.restore(state)
+        progress.advance(self.updates)
+        while self.updates < self.update_budget:
+            # What needs no model is collected first; after that an episode follows every share of updates.
+            while len(self.replay) < self.episodes_due():
+                self.collect(self.plan[len(self.replay)])
+            if self.updates == 0 and self.source is None:
+                self.agent.model.fit_units(self.replay.observations())
+            figures = self.update()
+            progress.advance(1, steps=self.replay.steps, **figures)
+            scratch.save_if_due(self.state)
+        return self.replay.episodes
+
+    def episodes_due(self) -> int:
+        """How many episodes must be there before the next update."""
+        given = sum(kind != "disagreement" for kind in self.plan)
+        return min(len(self.plan), max(given, 1 + self.updates // self.updates_per_episode))
+
+    def collect(self, kind: str) -> None:
+        """One episode of the kind into the replay."""
+        self.environment.reseed(self.seed, len(self.replay))
+        (episode,) = rollout([self.environment], self.policy(kind))
+        self.replay.add(episode)
+
+    def policy(self, kind: str) -> Policy:
+        """The exploring policy of a kind of episode."""
+        seed = int(self.rng.integers(2**31))
+        if kind == "random":
+            return RandomPolicy(self.agent.model.action_dim, np.random.default_rng(seed))
+        if kind == "source":
+            assert self.source is not None
+            held = ActionHold(self.source.policy(sample=True, seed=seed), self.rate_ratio)
+            return Noisy(held, self.settings.source_noise, np.random.default_rng(seed))
+        return AgentPolicy(self.agent.model, self.explorer, sample=True, seed=seed)
+
+    def update(self) -> dict[str, float]:
+        """One step of the world model with its ensemble, and one of the exploring behavior."""
+        dreamer = self.agent.settings
+        states, figures = self.model_learner.update(self.replay.sample(dreamer.batch, dreamer.length, self.rng))
+        self.updates += 1
+        return figures | self.behavior_learner.update(states)
+
+    def state(self) -> dict[str, Any]:
+        """All that a bit-identical continuation needs."""
+        return {
+            "agent": dict(self.agent.state_dict()),
+            "disagreement": dict(self.disagreement.state_dict()),
+            "explorer": dict(self.explorer.state_dict()),
+            "model_learner": self.model_learner.state(),
+            "behavior_learner": self.behavior_learner.state(),
+            "generator": self.generator.get_state(),
+            "rng": self.rng.bit_generator.state,
+            "updates": self.updates,
+            "replay": self.replay.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.agent.load_state_dict(state["agent"])
+        self.disagreement.load_state_dict(state["disagreement"])
+        self.explorer.load_state_dict(state["explorer"])
+        self.model_learner.restore(state["model_learner"])
+        self.behavior_learner.restore(state["behavior_learner"])
+        self.generator.set_state(state["generator"])
+        self.rng.bit_generator.state = state["rng"]
+        self.updates = state["updates"]
+        self.replay.restore(state["replay"])
+
+
+def episode_plan(episodes: int, settings: ExploreSettings, *, with_source: bool) -> list[str]:
+    """The kind of each episode, in order: every kind with a share gets at least one."""
+    random = max(1, round(settings.random * episodes))
+    source = round(settings.source_policy * episodes) if with_source else 0
+    return (["random"] * random + ["source"] * source + ["disagreement"] * episodes)[:episodes]
+
+
+class Noisy:
+    """A policy with Gaussian noise on its actions."""
+
+    def __init__(self, policy: Policy, std: float, rng: np.random.Generator):
+        self.policy, self.std, self.rng = policy, std, rng
+
+    def reset(self, batch: int) -> None:
+        """Begin ``batch`` episodes."""
+        self.policy.reset(batch)
+
+    def act(self, observation: Array) -> Array:
+        """Observations (B, D) -> actions (B, A) in [-1, 1]."""
+        action = self.policy.act(observation)
+        noise = self.std * self.rng.standard_normal(action.shape)
+        return np.clip(action + noise, -1, 1).astype(np.float32)

@@ -1,0 +1,102 @@
+"""The labels of a transfer: re-enacted segments and the exploration replay's inferred rewards, and their home on disk."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from telepath.alignment.matching import ReplayLabels, SourcePool
+from telepath.alignment.reenact import Alignments, Reenactor
+from telepath.alignment.segments import FrameScale, Segments, choose_origins, cut_segments
+from telepath.config import LabelSettings
+from telepath.dreamer.behavior import Actor
+from telepath.episodes import Array, Episode, load_arrays, save_arrays
+from telepath.errors import UserError
+from telepath.runtime.progress import Progress
+from telepath.runtime.resume import Scratch
+
+
+class Labels(NamedTuple):
+    """What the label stage leaves.
+
+    scale: the frame scale; origin (S, 2): where the segments were cut from the source episodes; alignments: their
+    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a match counts 1/e.
+    """
+
+    scale: FrameScale
+    origin: Array
+    alignments: Alignments
+    replay: list[ReplayLabels]
+    tau: float
+
+    def save(self, path: Path) -> None:
+        """Write the labels; deterministic bytes."""
+        save_arrays(
+            path,
+            {
+                "scale": self.scale.inverse,
+                "origin": self.origin,
+                "tau": np.array(self.tau),
+                "length": np.array([len(labels.rate) for labels in self.replay]),
+                "replay_rate": np.concatenate([labels.rate for labels in self.replay]),
+                "replay_confidence": np.concatenate([labels.confidence for labels in self.replay]),
+                **self.alignments._asdict(),
+            },
+        )
+
+    @staticmethod
+    def load(path: Path, exploration: list[Episode], observation_dim: int) -> "Labels":
+        """Read the labels; those of another exploration or task are a ``UserError``."""
+        names = ["scale", "origin", "tau", "length", "replay_rate", "replay_confidence", *Alignments._fields]
+        stored = load_arrays(path, names)
+        if stored["scale"].shape != (observation_dim,) or stored["length"].tolist() != [len(e) for e in exploration]:
+            raise UserError(f"{path}: holds labels for other exploration data; run `dvc repro` to remake it")
+        cuts = np.cumsum(stored["length"])[:-1]
+        replay = [
+            ReplayLabels(rate, confidence)
+            for rate, confidence in zip(
+                np.split(stored["replay_rate"], cuts), np.split(stored["replay_confidence"], cuts), strict=True
+            )
+        ]
+        alignments = Alignments(*(stored[name] for name in Alignments._fields))
+        return Labels(FrameScale(stored["scale"]), stored["origin"], alignments, replay, float(stored["tau"]))
+
+
+def label(
+    source: list[Episode],
+    exploration: list[Episode],
+    reenactor: Reenactor,
+    pool: SourcePool,
+    settings: LabelSettings,
+    actor: Actor | None,
+    seed: int,
+    progress: Progress,
+    scratch: Scratch,
+) -> Labels:
+    """Choose segments, re-enact them chunk by chunk (resumably), and match the exploration replay with the source."""
+    rng = np.random.default_rng(seed)
+    origin = choose_origins(source, settings.segments, settings.prefix, settings.reference, rng)
+    segments = cut_segments(source, origin, settings.prefix, settings.reference, reenactor.rates.source_repeat)
+    seeds = rng.integers(2**31, size=len(segments))
+    state = scratch.load() or {"chunks": []}
+    done = [Alignments(*chunk) for chunk in state["chunks"]]
+    progress.advance(sum(len(chunk.cost) for chunk in done))
+    for index in chunk_indices(len(segments), settings.chunk)[len(done) :]:
+        done.append(reenactor.align(segments.take(index), seeds[index], actor))
+        progress.advance(len(index), cost=float(np.median(np.concatenate([chunk.cost for chunk in done]))))
+        scratch.save_if_due(lambda: {"chunks": [tuple(chunk) for chunk in done]})
+    replay = []
+    for episode in exploration:
+        replay.append(pool.label(episode))
+        progress.advance(1, confidence=float(replay[-1].confidence.mean()))
+    return Labels(reenactor.scale, origin, Alignments.join(done), replay, pool.tau)
+
+
+def chunk_indices(count: int, size: int) -> list[Array]:
+    """0..count-1 in runs of ``size``; the last may be shorter."""
+    return [np.arange(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def segments_of(labels: Labels, source: list[Episode], settings: LabelSettings, source_repeat: int) -> Segments:
+    """The segments that were labelled, cut anew from the source episodes."""
+    return cut_segments(source, labels.origin, settings.prefix, settings.reference, source_repeat)

@@ -1,0 +1,46 @@
+"""The target's reward model: learned from inferred labels alone, on latents that it cannot bend."""
+
+import torch
+from torch import Tensor, nn
+
+from telepath.config import DreamerSettings, TargetSettings
+from telepath.dreamer.learner import descend
+from telepath.dreamer.networks import EnsembleMLP
+
+
+class RewardEnsemble(nn.Module):
+    """feature (..., F) -> reward rate (...): the members' mean less ``pessimism`` standard deviations.
+
+    Where the members disagree no label was near, and an actor would be drawn to whatever they happen to overrate.
+    """
+
+    def __init__(self, feature_dim: int, dreamer: DreamerSettings, settings: TargetSettings):
+        super().__init__()
+        self.members = EnsembleMLP(settings.members, feature_dim, dreamer.hidden, 1)
+        self.pessimism = settings.pessimism
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """The cautious rate."""
+        rates = self.members(feature).squeeze(-1)
+        return rates.mean(0) - self.pessimism * rates.std(0)
+
+    def error(self, feature: Tensor, rate: Tensor, weight: Tensor) -> Tensor:
+        """Weighted mean squared error of the members on labels, (..., F), (...), (...); a scalar."""
+        squared = (self.members(feature).squeeze(-1) - rate).square().mean(0)
+        return (weight * squared).sum() / weight.sum().clamp(min=1.0)
+
+
+class RewardLearner:
+    """Fits the ensemble to labels on real records and on imagined re-enactments."""
+
+    def __init__(self, reward: RewardEnsemble, settings: TargetSettings):
+        self.reward, self.imagined_weight = reward, settings.imagined_weight
+        self.parameters = list(reward.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, settings.reward_lr, eps=1e-6, fused=True)
+
+    def update(self, real: tuple[Tensor, Tensor, Tensor], imagined: tuple[Tensor, Tensor, Tensor]) -> float:
+        """One step on (feature, rate, weight) of both kinds. Returns the loss on the real ones."""
+        error = self.reward.error(*real)
+        loss = error + self.imagined_weight * self.reward.error(*imagined)
+        descend(self.optimizer, self.parameters, loss, 10.0, "reward ensemble")
+        return float(error)

@@ -1,0 +1,279 @@
+"""The target policy: trained in the target model's imagination on inferred reward, refined round by round.
+
+A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what happened by
+matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is its score. At the
+end the best rounds are rolled out again, and the one whose inferred return is highest is shipped. No true reward is read:
+the environment raises if it is touched.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from telepath.alignment.belief import BeliefLearner
+from telepath.alignment.matching import SourcePool
+from telepath.alignment.reenact import Alignments, Reenactor
+from telepath.alignment.segments import Segments
+from telepath.config import TargetSettings
+from telepath.dreamer.agent import Agent
+from telepath.dreamer.learner import BehaviorLearner, ModelLearner
+from telepath.dreamer.replay import Batch, Replay, gather
+from telepath.dreamer.rssm import Latent
+from telepath.envs.rollout import rollout
+from telepath.envs.suite import Environment
+from telepath.episodes import Array, Episode
+from telepath.runtime.progress import Progress
+from telepath.runtime.resume import Scratch
+from telepath.transfer.labels import Labels
+from telepath.transfer.reward import RewardEnsemble, RewardLearner
+
+
+class Round(NamedTuple):
+    """One row of the diary: what is known of a round without the true reward."""
+
+    steps: int
+    updates: int
+    inferred_return: float
+    confidence: float
+    alignment_cost: float
+    reward_loss: float
+    belief_loss: float
+
+
+class Refinement:
+    """Trains the target policy, resumably."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        agent: Agent,
+        belief: BeliefLearner,
+        reenactor: Reenactor,
+        segments: Segments,
+        labels: Labels,
+        pool: SourcePool,
+        exploration: list[Episode],
+        steps: int,
+        settings: TargetSettings,
+        seed: int,
+    ):
+        torch.manual_seed(seed)
+        self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
+        self.belief, self.reenactor, self.segments, self.pool = belief, reenactor, segments, pool
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        dreamer = agent.settings
+        self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings)
+        self.reward_learner = RewardLearner(self.reward, settings)
+        self.model_learner = ModelLearner(agent.model, dreamer, self.generator)
+        self.behavior_learner = BehaviorLearner(
+            agent.model, agent.behavior, self.reward, dreamer, self.generator, reenactor.rates.ratio
+        )
+        self.replay = Replay(exploration)
+        self.explored = len(exploration)
+        self.labels = [replay.rate for replay in labels.replay]
+        self.alignments = labels.alignments
+        self.episodes_per_round = max(
+            1,
+            (steps // environment.episode_steps - settings.finalists * settings.final_episodes) // settings.rounds,
+        )
+        self.updates = 0
+        self.rounds: list[Round] = []
+        self.snapshots: list[dict[str, Tensor]] = []
+        self.final_steps = 0
+        self.losses = {"reward": math.nan, "belief": math.nan}
+        self.refresh()
+
+    # -- the schedule -------------------------------------------------------------------------------------------------
+
+    def updates_due(self, rounds: int) -> int:
+        """Updates that must have been made when ``rounds`` rounds are over."""
+        per_round = self.settings.update_ratio * self.episodes_per_round * self.environment.episode_steps
+        return self.settings.first_updates + round((rounds - 1) * per_round)
+
+    @property
+    def update_budget(self) -> int:
+        """Updates in the whole refinement."""
+        return self.updates_due(self.settings.rounds)
+
+    def run(self, progress: Progress, scratch: Scratch) -> None:
+        """Refine until the rounds are over, from the last checkpoint in ``scratch`` if there is one."""
+        if state := scratch.load():
+            self.restore(state)
+        progress.advance(self.updates)
+        while len(self.rounds) < self.settings.rounds:
+            while self.updates < self.updates_due(len(self.rounds) + 1):
+                figures = self.update()
+                progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
+                scratch.save_if_due(self.state)
+            self.finish_round()
+        self.ship()
+
+    def _last_score(self) -> dict[str, float]:
+        return {"inferred": self.rounds[-1].inferred_return} if self.rounds else {}
+
+    # -- one update ---------------------------------------------------------------------------------------------------
+
+    def update(self) -> dict[str, float]:
+        """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net."""
+        dreamer = self.agent.settings
+        batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
+        states, figures = self.model_learner.update(batch)
+        self.losses["reward"] = self.reward_learner.update(self.real_labels(states, batch), self.imagined_labels())
+        figures |= self.behavior_learner.update(states)
+        if self.updates % self.settings.belief_every == 0:
+            self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
+        self.updates += 1
+        return figures | self.losses
+
+    def real_labels(self, states: Latent, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(feature, rate, weight) of a batch of replayed records; record 0 of an episode has no reward to learn."""
+        rate = gather(self.labels, batch.episode, batch.start, len(batch.observation))
+        return states.feature, rate, 1 - batch.is_first
+
+    def imagined_labels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(feature, rate, weight) of a random lot of re-enacted transitions."""
+        count = min(self.settings.imagined_batch, len(self.imagined[1]))
+        chosen = torch.from_numpy(self.rng.integers(0, len(self.imagined[1]), count))
+        feature, rate, weight = self.imagined
+        return feature[chosen], rate[chosen], weight[chosen]
+
+    # -- one round ----------------------------------------------------------------------------------------------------
+
+    def finish_round(self) -> None:
+        """Keep the policy, see what it does, and label that."""
+        self.snapshots.append({name: value.clone() for name, value in self.agent.state_dict().items()})
+        inferred, confidence = self.roll_out(self.episodes_per_round, sample=True, keep=True)
+        self.realign()
+        self.refresh()
+        self.rounds.append(
+            Round(
+                self.replay.steps,
+                self.updates,
+                inferred,
+                confidence,
+                float(np.median(self.alignments.cost)),
+                self.losses["reward"],
+                self.losses["belief"],
+            )
+        )
+
+    def roll_out(self, episodes: int, *, sample: bool, keep: bool) -> tuple[float, float]:
+        """Inferred return and confidence of the policy, means over episodes; with ``keep`` they join the replay."""
+        returns, confidences = [], []
+        for _ in range(episodes):
+            self.environment.reseed(self.seed, len(self.replay))
+            policy = self.agent.policy(sample=sample, seed=int(self.rng.integers(2**31)))
+            (episode,) = rollout([self.environment], policy)
+            labels = self.pool.label(episode)
+            returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
+            confidences.append(float(labels.confidence.mean()))
+            self.final_steps += 0 if keep else episode.steps
+            if keep:
+                self.replay.add(episode)
+                self.labels.append(labels.rate)
+        return float(np.mean(returns)), float(np.mean(confidences))
+
+    def realign(self) -> None:
+        """Search the re-enactments of some segments anew, with the policy's own ideas in the population."""
+        count = min(self.settings.realign, len(self.segments))
+        if count == 0:
+            return
+        chosen = self.rng.choice(len(self.segments), count, replace=False)
+        seeds = self.rng.integers(2**31, size=count)
+        fresh = self.reenactor.align(self.segments.take(chosen), seeds, self.agent.behavior.actor)
+        for field in ("noise", "actions"):
+            getattr(self.alignments, field)[chosen] = getattr(fresh, field)
+
+    def refresh(self) -> None:
+        """Imagine and align all re-enactments under today's model: the labels of an old one would be stale."""
+        old = self.alignments
+        self.alignments = self.reenactor.replay(self.segments, old.noise, old.actions)._replace(history=old.history)
+        latent, _ = self.reenactor.latents(self.segments, old.noise, old.actions)
+        weight = self.alignments.coverage * np.exp(-self.alignments.cost / self.pool.tau)[:, None]
+        self.imagined = (
+            latent.feature.transpose(0, 1).flatten(0, 1),
+            torch.from_numpy(self.alignments.rate).flatten(),
+            torch.from_numpy(weight.astype(np.float32)).flatten(),
+        )
+
+    # -- the choice ---------------------------------------------------------------------------------------------------
+
+    def ship(self) -> None:
+        """Leave the agent with the policy whose inferred return is best, judged by its mode on fresh episodes."""
+        scores = np.array([r.inferred_return for r in self.rounds])
+        finalists = np.argsort(-scores, kind="stable")[: self.settings.finalists]
+        self.final_scores: dict[int, float] = {}
+        for number in finalists:
+            self.agent.load_state_dict(self.snapshots[number])
+            self.final_scores[int(number)], _ = self.roll_out(self.settings.final_episodes, sample=False, keep=False)
+        self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
+        self.agent.load_state_dict(self.snapshots[self.shipped])
+
+    # -- what is left behind ------------------------------------------------------------------------------------------
+
+    @property
+    def target_steps(self) -> int:
+        """All agent decisions taken in the target, the final judgement included."""
+        return self.replay.steps + self.final_steps
+
+    def diary(self) -> pd.DataFrame:
+        """A row a round; ``final_score`` only for finalists, ``shipped`` 1 for the chosen one."""
+        table = pd.DataFrame(self.rounds, columns=Round._fields)
+        table.insert(0, "round", range(len(table)))
+        table["final_score"] = table["round"].map(self.final_scores)
+        table["shipped"] = (table["round"] == self.shipped).astype(int)
+        return table
+
+    def policies(self) -> dict[str, Any]:
+        """Every round's agent, the reward ensemble and the count of steps: what the evaluation looks at."""
+        return {
+            "rounds": [self.agent.artefact() | {"weights": snapshot} for snapshot in self.snapshots],
+            "reward": dict(self.reward.state_dict()),
+            "target_steps": self.target_steps,
+        }
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that a bit-identical continuation needs."""
+        return {
+            "agent": dict(self.agent.state_dict()),
+            "reward": dict(self.reward.state_dict()),
+            "model_learner": self.model_learner.state(),
+            "behavior_learner": self.behavior_learner.state(),
+            "reward_learner": self.reward_learner.optimizer.state_dict(),
+            "belief": self.belief.state(),
+            "generator": self.generator.get_state(),
+            "rng": self.rng.bit_generator.state,
+            "updates": self.updates,
+            "rounds": [tuple(row) for row in self.rounds],
+            "snapshots": self.snapshots,
+            "losses": self.losses,
+            "alignments": tuple(self.alignments),
+            "imagined": self.imagined,
+            "replay": self.replay.state(self.explored),
+            "labels": self.labels[self.explored :],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.agent.load_state_dict(state["agent"])
+        self.reward.load_state_dict(state["reward"])
+        self.model_learner.restore(state["model_learner"])
+        self.behavior_learner.restore(state["behavior_learner"])
+        self.reward_learner.optimizer.load_state_dict(state["reward_learner"])
+        self.belief.restore(state["belief"])
+        self.generator.set_state(state["generator"])
+        self.rng.bit_generator.state = state["rng"]
+        self.updates, self.losses = state["updates"], state["losses"]
+        self.rounds = [Round(*row) for row in state["rounds"]]
+        self.snapshots = state["snapshots"]
+        self.alignments = Alignments(*state["alignments"])
+        self.imagined = tuple(state["imagined"])
+        self.replay.restore(state["replay"])
+        self.labels += state["labels"]

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.networks import Gaussian, kl
+from telepath.dreamer.rssm import Latent, Observed, WorldModel, world_model_loss
+
+
+@pytest.fixture
+def model(small: DreamerSettings) -> WorldModel:
+    torch.manual_seed(0)
+    return WorldModel(3, 2, small)
+
+
+def sequence(length: int, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    observation = torch.randn(length, batch, 3, generator=generator)
+    action = torch.rand(length, batch, 2, generator=generator)
+    return observation, action, torch.zeros(length, batch)
+
+
+def test_is_first_forgets_the_past_and_the_action_at_just_that_step(model: WorldModel) -> None:
+    observation, action, first = sequence(6, 2)
+    first[3, 0] = 1
+    whole = model.observe(observation, action, first, None).latent.feature
+    tail = model.observe(observation[3:], action[3:], first[3:], None).latent.feature
+    torch.testing.assert_close(whole[3:, 0], tail[:, 0])
+    assert not torch.allclose(whole[3:, 1], tail[:, 1])
+    other = action.clone()
+    other[3, 0] = 9.0
+    torch.testing.assert_close(model.observe(observation, other, first, None).latent.feature[:, 0], whole[:, 0])
+
+
+def test_stepwise_filtering_equals_the_sequence(model: WorldModel) -> None:
+    observation, action, first = sequence(5, 2)
+    first[0] = 1
+    whole = model.observe(observation, action, first, None).latent
+    latent = model.initial(2)
+    for t in range(5):
+        latent, _ = model.observe_step(latent, action[t], model.embed(observation[t]), first[t, :, None], None)
+        torch.testing.assert_close(latent.feature, whole[t].feature)
+
+
+def test_imagination_is_the_prior_of_the_same_recurrence(model: WorldModel) -> None:
+    observation, action, first = sequence(4, 2)
+    observed = model.observe(observation, action, first, None)
+    imagined = model.imagine_step(observed.latent[2], action[3], None)
+    torch.testing.assert_close(imagined.deter, observed.latent.deter[3])
+    torch.testing.assert_close(imagined.stoch, observed.prior.mean[3])
+
+
+def test_decode_returns_to_the_units_of_the_observations(model: WorldModel) -> None:
+    observation = torch.randn(500, 3) * torch.tensor([0.1, 1.0, 50.0]) + torch.tensor([5.0, 0.0, -3.0])
+    model.fit_units(observation)
+    model.decoder = torch.nn.Identity()  # type: ignore[assignment]
+    torch.testing.assert_close(model.decode(model.squash(observation)), observation, rtol=1e-4, atol=1e-4)
+    assert model.squash(observation).std(0).max() < 1.0
+
+
+def test_kl_is_balanced_and_free_below_the_free_nats(model: WorldModel, small: DreamerSettings) -> None:
+    prior = Gaussian(torch.zeros(2, 3, 4, requires_grad=True), torch.ones(2, 3, 4))
+    posterior = Gaussian(torch.full((2, 3, 4), 2.0, requires_grad=True), torch.ones(2, 3, 4))
+    latent = Latent(torch.zeros(2, 3, 12), torch.zeros(2, 3, 4))
+    observation, terminal = torch.zeros(2, 3, 3), torch.zeros(2, 3)
+    settings = small.model_copy(update={"free_nats": 1.0, "kl_balance": 0.8, "kl_scale": 1.0})
+    loss = world_model_loss(model, Observed(latent, prior, posterior), observation, terminal, settings)
+    assert float(loss.kl) == pytest.approx(float(kl(posterior, prior).mean())) == pytest.approx(8.0)
+    loss.total.backward()
+    # Both KL gradients have the same size here, so what reaches each side is its weight.
+    share = prior.mean.grad.abs().sum() / (prior.mean.grad.abs().sum() + posterior.mean.grad.abs().sum())  # type: ignore[union-attr]
+    assert float(share) == pytest.approx(0.8)
+    free = settings.model_copy(update={"free_nats": 9.0})
+    prior.mean.grad = None
+    world_model_loss(model, Observed(latent, prior, posterior), observation, terminal, free).total.backward()
+    assert prior.mean.grad is None or float(prior.mean.grad.abs().sum()) == 0  # type: ignore[unreachable]
