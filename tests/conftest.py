@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from telepath.config import DreamerSettings, Params, load
+from telepath.envs.suite import Step
 from telepath.episodes import Episode
 
 torch.set_num_threads(1)
@@ -28,3 +29,61 @@ def counting_episode(number: int, records: int, *, rewarded: bool = True, termin
     t = np.arange(records, dtype=np.float32)
     observation = np.stack([np.full_like(t, number), t], 1)
     return Episode(observation, t[:, None].copy(), t.copy() if rewarded else None, terminal)
+
+
+class NoScratch:
+    """A scratch that keeps nothing."""
+
+    def load(self) -> None:
+        return None
+
+    def save_if_due(self, make_state: object) -> bool:
+        return False
+
+
+class Counting:
+    """A progress that only counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def advance(self, n: int = 1, /, **figures: float) -> None:
+        self.count += n
+        assert all(np.isfinite(value) for value in figures.values()), figures
+
+
+class PointEnvironment:
+    """A point on a line with a clock: observation [position, velocity], one action that pushes; paid near +1.
+
+    Quick, deterministic but for its start, and with the attributes of ``Environment``.
+    """
+
+    observation_dim, action_dim, frame_seconds, divergences = 2, 1, 0.1, 0
+
+    def __init__(self, action_repeat: int = 1, frames: int = 40, *, rewarded: bool = True):
+        self.action_repeat, self.frames, self.rewarded = action_repeat, frames, rewarded
+        self.episode_steps = -(-frames // action_repeat)
+        self.step_seconds = action_repeat * self.frame_seconds
+        self.reseed(0, 0)
+
+    def reseed(self, seed: int, episode: int) -> None:
+        self.random = np.random.default_rng([seed, episode])
+
+    def reset(self) -> np.ndarray:
+        self.state = np.array([self.random.uniform(-1, 0), 0.0], np.float32)
+        self.frame = 0
+        return self.state.copy()
+
+    def step(self, action: np.ndarray) -> Step:
+        reward = 0.0
+        for _ in range(min(self.action_repeat, self.frames - self.frame)):
+            push = 0.3 * float(action[0])
+            self.state = (self.state + np.array([0.2 * self.state[1], push - 0.1 * self.state[1]])).astype(np.float32)
+            self.frame += 1
+            reward += float(np.exp(-((self.state[0] - 1) ** 2)))
+        return Step(
+            observation=self.state.copy(),
+            terminal=False,
+            last=self.frame >= self.frames,
+            paid=reward if self.rewarded else None,
+        )

@@ -136,7 +136,7 @@ class BeliefLearner:
         belief = self.net(subsets.observation, subsets.seconds, subsets.known)
         loss = belief.negative_log_likelihood(subsets.feature).mean() / subsets.feature.shape[-1]
         descend(self.optimizer, self.parameters, loss, 10.0, "belief net")
-        return {"belief": float(loss)}
+        return {"belief": float(loss.detach())}
 
     def state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs."""

@@ -21,7 +21,7 @@ class RewardHead(nn.Module):
 
     def __init__(self, feature_dim: int, settings: DreamerSettings):
         super().__init__()
-        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1)
+        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1, zero=True)
 
     def forward(self, feature: Tensor) -> Tensor:
         """The expected rate."""
@@ -53,7 +53,7 @@ class Critic(nn.Module):
 
     def __init__(self, feature_dim: int, settings: DreamerSettings):
         super().__init__()
-        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1)
+        self.net = mlp(feature_dim, settings.hidden, settings.layers, 1, zero=True)
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
         self.slow_rate = settings.slow_critic_rate
 

@@ -17,13 +17,20 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(x.abs())
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """``layers`` hidden layers, each normalised and through SiLU, then a linear layer; biases start at zero."""
+def mlp(inputs: int, hidden: int, layers: int, outputs: int, *, zero: bool = False) -> nn.Sequential:
+    """``layers`` hidden layers, each normalised and through SiLU, then a linear layer, which begins at zero if asked to.
+
+    Rewards and values begin at zero (Hafner et al. 2023): a random critic's noise takes long to fade through its own
+    bootstrap, and until then an actor chases it.
+    """
     widths = [inputs] + [hidden] * layers
     modules: list[nn.Module] = []
     for before, after in zip(widths[:-1], widths[1:], strict=True):
         modules += [linear(before, after), nn.LayerNorm(after), nn.SiLU()]
-    return nn.Sequential(*modules, linear(widths[-1], outputs))
+    last = linear(widths[-1], outputs)
+    if zero:
+        nn.init.zeros_(last.weight)
+    return nn.Sequential(*modules, last)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

@@ -65,10 +65,12 @@ class Replay:
         so that an episode's first and last records are seen about as often as those in its middle.
         """
         lengths = np.array([len(episode) for episode in self.episodes])
-        chosen = rng.choice(len(lengths), batch, p=lengths / lengths.sum())
+        # An episode that a diverging simulator cut short may be too short for a window.
+        usable = np.where(lengths >= length, lengths, 0)
+        if not usable.any():
+            raise ValueError(f"no episode is as long as a window of {length} records; the longest has {lengths.max()}")
+        chosen = rng.choice(len(lengths), batch, p=usable / usable.sum())
         room = lengths[chosen] - length
-        if room.min() < 0:
-            raise ValueError(f"an episode of {lengths.min()} records is shorter than a window of {length}")
         start = np.floor(rng.random(batch) * (room + length) - length / 2).astype(np.int64)
         return chosen, np.clip(start, 0, room)
 

@@ -5,6 +5,7 @@ this module: a change here must not make a trained source stale.
 """
 
 import contextlib
+import copy
 import functools
 import math
 from collections import deque
@@ -39,18 +40,17 @@ def rate_ratio(source_repeat: int, target_repeat: int) -> float:
     """
     if max(source_repeat, target_repeat) % min(source_repeat, target_repeat) == 0:
         return source_repeat / target_repeat
-    divisors = [str(n) for n in range(1, source_repeat + 1) if source_repeat % n == 0]
-    multiples = f"{2 * source_repeat}, {3 * source_repeat}, ..."
+    divisors = ", ".join(str(n) for n in range(1, source_repeat + 1) if source_repeat % n == 0)
     raise UserError(
-        f"gap.action_repeat: {target_repeat} does not fit the source's {source_repeat}: one must be a multiple "
-        f"of the other; valid are {', '.join(divisors)}, {multiples}"
+        f"gap.action_repeat: {target_repeat} does not fit the source's {source_repeat}, neither is a "
+        f"multiple of the other; valid are {divisors} and multiples of {source_repeat}"
     )
 
 
 @functools.cache
 def obstacles(task: str) -> dict[str, str]:
     """Multiplier -> why it would change nothing in this task (empty where it applies)."""
-    model, domain = load(task).physics.model.ptr, domain_of(task)
+    (_, model), domain = reference_models(task), domain_of(task)
     reasons = {name: quantity.why_not(model) for name, quantity in QUANTITIES.items()}
     for name in PARTS:
         part = name.rpartition("_")[0]
@@ -97,18 +97,25 @@ def target_simulator(task: str, gap: GapSettings) -> Simulator:
             else:
                 resize(spec, domain, name, factor)
 
-    source = load(task)
     with built_from(edit):
         target = load(task)
-    compiled = np.array(source.physics.model.dof_damping)
-    source.reset()
-    if not np.array_equal(compiled, source.physics.model.dof_damping):
-        keep_damping(target, factors.get("damping", 1.0) * source.physics.model.dof_damping)
+    compiled, source = reference_models(task)
+    if not np.array_equal(compiled.dof_damping, source.dof_damping):
+        keep_damping(target, factors.get("damping", 1.0) * source.dof_damping)
     # Verified after a reset, because tasks write to the model when an episode begins.
     with contextlib.suppress(PhysicsError):
         target.reset()
-    verify(source.physics.model.ptr, target.physics.model.ptr, domain, factors)
+    verify(source, target.physics.model.ptr, domain, factors)
     return target
+
+
+@functools.cache
+def reference_models(task: str) -> tuple[Model, Model]:
+    """The task's unaltered model, as it was compiled and as the task leaves it when an episode begins."""
+    simulator = load(task)
+    compiled = copy.copy(simulator.physics.model.ptr)
+    simulator.reset()
+    return compiled, simulator.physics.model.ptr
 
 
 @contextlib.contextmanager
@@ -189,13 +196,13 @@ class TargetEnvironment(Environment):
     def reset(self, state: Array | None = None) -> Array:
         """Begin an episode, optionally in a given physics state; the first observation (D,) float32."""
         first = self._noisy(super().reset(state), self.gap.observation_noise)
-        self._actions = deque([np.zeros(self.action_dim, np.float32)] * self.gap.action_delay)
+        self._actions = deque([np.zeros(self.action_dim)] * self.gap.action_delay)
         self._observations = deque([first] * self.gap.observation_delay)
         return first
 
     def step(self, action: Array) -> Step:
         """Send ``action`` (A,), clipped to [-1, 1], on its way to the simulator, and take a step."""
-        self._actions.append(np.clip(action, -1, 1, dtype=np.float32))
+        self._actions.append(np.clip(action, -1, 1))
         step = super().step(self._noisy(self._actions.popleft(), self.gap.action_noise))
         self._observations.append(self._noisy(step.observation, self.gap.observation_noise))
         return replace(step, observation=self._observations.popleft())
@@ -203,7 +210,7 @@ class TargetEnvironment(Environment):
     def _noisy(self, values: Array, std: float) -> Array:
         if std == 0:
             return values
-        return values + std * self._noise.standard_normal(values.shape, np.float32)
+        return values + np.float32(std) * self._noise.standard_normal(values.shape, np.float32)
 
 
 def target_environment(task: str, gap: GapSettings, seed: int, *, rewarded: bool) -> TargetEnvironment:
@@ -262,7 +269,7 @@ def induced_gap(
 
 
 def open_loop(environment: Environment, state: Array, actions: Array, hold: int) -> Array:
-    """(len(actions) + 1, D): the observations from ``state`` on, after each action held for ``hold`` steps."""
+    """(len(actions) + 1, D): the observations from ``state`` on, each action held for ``hold`` steps."""
     seen = [environment.reset(state)]
     over = False
     for action in actions:

@@ -1,4 +1,4 @@
-"""Scalar physics quantities of a MuJoCo model: how to multiply one in the model's source, and how to read it back.
+"""Scalar physics quantities of a MuJoCo model: how to multiply one in its source, and how to read it back.
 
 Edits are made to the ``MjSpec`` a task was built from, before it is compiled, so that whatever the compiler
 derives (inverse weights, inertia of limbs, ...) fits. ``measure`` reads the compiled result.
@@ -55,15 +55,15 @@ def bake_total_mass(spec: Spec) -> None:
     if total <= 0:
         return
     spec.compiler.settotalmass = -1
-    scale_mass(spec, total / spec.copy().compile().body_mass.sum())
+    scale_mass(spec, total / spec.compile().body_mass.sum())
 
 
 def bake_springs(spec: Spec) -> None:
-    """Replace springs given by time constant and damping ratio (the dog's) by the constants that these lead to.
+    """Replace springs given by time constant and damping ratio (the dog's) by stiffness and damping.
 
     They would otherwise follow the masses.
     """
-    model = spec.copy().compile()
+    model = spec.compile()
     for joint in spec.joints:
         if np.any(joint.springdamper):
             joint.springdamper = 0 * joint.springdamper

@@ -52,7 +52,7 @@ class RandomPolicy:
 
 
 class ActionHold:
-    """A policy of a slower source in a faster target: asked every ``ratio`` steps, its action held in between.
+    """A policy of a slower source in a faster target: asked every ``ratio`` steps, held in between.
 
     The inner policy sees only the observations at its own rate, so a recurrent one finds the time steps it
     knows. ``ratio`` is ``gaps.rate_ratio``: target steps per source step. At a ratio of 1 or less (a slower
@@ -127,11 +127,17 @@ def rollout(environments: Sequence[Environment], policy: Policy, steps: int | No
 def seed_episodes(
     environment: Environment, count: int, seed: int, progress: Counter | None = None
 ) -> list[Episode]:
-    """Episodes 0 to ``count`` - 1 of ``seed``, with random actions; ``progress`` is advanced by each."""
+    """Episodes 0 to ``count`` - 1 of ``seed``, with random actions; ``progress`` is advanced by each.
+
+    The actions of successive episodes are held for 1, 2 and 4 steps in turn: what white noise shakes to no
+    effect, slower actions may swing, and the other way round.
+    """
     episodes = []
     for number in range(count):
         environment.reseed(seed, number)
-        policy = RandomPolicy(environment.action_dim, np.random.default_rng([seed, number]))
+        policy = RandomPolicy(
+            environment.action_dim, np.random.default_rng([seed, number]), 2 ** (number % 3)
+        )
         episodes += rollout([environment], policy)
         if progress is not None:
             progress.advance(1)

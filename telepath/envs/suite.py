@@ -63,15 +63,15 @@ def frame_seconds(task: str) -> float:
 class Step:
     """What a step gave.
 
-    observation: (D,) float32; terminal: the task ended, there is no future to bootstrap from; last: the
-    episode is over, by the task, by the clock or because the simulator diverged; paid: the reward, None
-    where it is withheld.
+    observation: (D,) float32; paid: the reward, None where it is withheld; terminal: the task ended, there
+    is no future to bootstrap from; last: the episode is over, by the task, by the clock or because the
+    simulator diverged.
     """
 
     observation: Array
+    paid: float | None
     terminal: bool
     last: bool
-    paid: float | None = None
 
     @property
     def reward(self) -> float:
@@ -119,8 +119,7 @@ class Environment:
         self.frame_seconds = float(self.simulator.control_timestep())
         self.step_seconds = self.action_repeat * self.frame_seconds
         self._substeps = round(self.frame_seconds / self.physics.timestep())
-        # dm_control has no public name for its clock. The first whole frame at or past this limit is the
-        # last.
+        # dm_control has no public name for its clock: the first frame at or past this limit is the last.
         self._episode_frames = math.ceil(self.simulator._step_limit)
         self.episode_steps = math.ceil(self._episode_frames / self.action_repeat)
 
@@ -192,9 +191,9 @@ class Environment:
         self._over = diverged or discount is not None
         return Step(
             observation,
+            (paid if math.isfinite(paid) else 0.0) if self.rewarded else None,
             terminal=discount == 0 and not diverged,
             last=self._over,
-            paid=(paid if math.isfinite(paid) else 0.0) if self.rewarded else None,
         )
 
     def _control(self, action: Array) -> Array:

@@ -82,7 +82,7 @@ class Exploration:
             agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss
         )
         self.behavior_learner = BehaviorLearner(
-            agent.model, self.explorer, self.disagreement, dreamer, self.generator, rate_ratio
+            agent.model, self.explorer, self.disagreement, dreamer, self.generator
         )
         self.replay = Replay()
         self.updates = 0
@@ -123,7 +123,7 @@ class Exploration:
         """The exploring policy of a kind of episode."""
         seed = int(self.rng.integers(2**31))
         if kind == "random":
-            return RandomPolicy(self.agent.model.action_dim, np.random.default_rng(seed))
+            return RandomPolicy(self.agent.model.action_dim, np.random.default_rng(seed), 2 ** (len(self.replay) % 3))
         if kind == "source":
             assert self.source is not None
             held = ActionHold(self.source.policy(sample=True, seed=seed), self.rate_ratio)

@@ -43,4 +43,4 @@ class RewardLearner:
         error = self.reward.error(*real)
         loss = error + self.imagined_weight * self.reward.error(*imagined)
         descend(self.optimizer, self.parameters, loss, 10.0, "reward ensemble")
-        return float(error)
+        return float(error.detach())

@@ -53,9 +53,11 @@ def test_gather_cuts_other_tracks_at_the_same_records() -> None:
     assert (labels.numpy() == 10 * batch.observation.numpy()[:, :, 1]).all()
 
 
-def test_a_window_longer_than_an_episode_is_refused() -> None:
-    with pytest.raises(ValueError, match="5 records is shorter than a window of 6"):
-        Replay([counting_episode(0, 5)]).sample(2, 6, np.random.default_rng(0))
+def test_an_episode_shorter_than_a_window_is_left_out() -> None:
+    replay = Replay([counting_episode(0, 5), counting_episode(1, 9)])
+    assert (replay.sample(50, 6, np.random.default_rng(0)).episode == 1).all()
+    with pytest.raises(ValueError, match="no episode is as long as a window of 10 records; the longest has 9"):
+        replay.sample(2, 10, np.random.default_rng(0))
 
 
 def test_state_restores_the_episodes() -> None:

@@ -1,0 +1,270 @@
+"""What all stages share: settings, the check of what they read, checkpoints, and a decent end.
+
+A stage is a module ``stages/NAME.py`` with a ``main(params, context)``, run as ``python -m stages.NAME`` from
+the root of the project, by dvc or by hand. dvc.yaml says what it may read: only the parameters declared there
+come through ``params``, since dvc would not notice a change of any other and would serve a stale result.
+
+Note on outputs: dvc deletes the declared outputs of a stage *before* it runs the command. So an interrupted
+stage leaves none, and what it may continue from has to lie elsewhere (``Context.scratch``). Run by hand, a
+stage keeps the earlier outputs until it writes new ones, which it does at its very end.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import yaml
+
+from telepath.config import Params, load
+from telepath.errors import UserError
+from telepath.runtime.device import be_deterministic, limit_threads
+from telepath.runtime.interrupt import end_with_parent, stop_on_signals
+from telepath.runtime.resume import Scratch
+
+PIPELINE = Path("dvc.yaml")
+SETTINGS = Path("params.yaml")
+FAILED, INTERRUPTED = 1, 130
+
+
+# -- running -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What dvc.yaml says of a stage, templates filled in. params: dotted keys of params.yaml."""
+
+    name: str
+    cmd: str
+    params: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know about its own run.
+
+    fingerprint: hexadecimal SHA-256 over command, declared parameters and the content of all dependencies.
+    reads: those of the declared parameters that were read so far.
+    """
+
+    stage: Stage
+    fingerprint: str
+    reads: set[str] = field(default_factory=set)
+
+    def scratch(self) -> Scratch:
+        """The stage's checkpoint: found again by a rerun with equal inputs, and by no other."""
+        # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
+        root = Path(os.environ.get("DVC_ROOT") or ".")
+        return Scratch(root / ".telepath" / "scratch" / f"{self.stage.name}-{self.fingerprint[:16]}")
+
+    def unread(self) -> set[str]:
+        """Declared parameters that were not read: a change of one would rerun the stage for nothing."""
+        return set(self.stage.params) - self.reads
+
+
+Main = Callable[[Params, Context], None]
+
+
+def run(main: Main) -> NoReturn:
+    """Run the stage whose module defines ``main`` and exit: 0, 1 after a ``UserError``, 130 when stopped."""
+    name = "stage"
+    try:
+        name = stage_name(main)
+        stop_on_signals()
+        if "DVC_STAGE" in os.environ:
+            # Only then: a stage started by hand with nohup shall outlive its shell.
+            end_with_parent()
+        execute(main, name)
+    except UserError as error:
+        end(name, str(error), FAILED)
+    except KeyboardInterrupt:
+        end(name, "interrupted; a rerun with the same settings goes on from the last checkpoint", INTERRUPTED)
+    sys.exit(0)
+
+
+def execute(main: Main, name: str) -> Context:
+    """Run ``main`` as the stage called ``name`` in the current folder; returns the context it was given.
+
+    Settings, dependencies and environment variables are checked before any work begins. Raises ``UserError``.
+    """
+    params = load(SETTINGS)
+    stage = read_stage(name, params)
+    demand(stage)
+    limit_threads()
+    be_deterministic()
+    context = Context(stage, fingerprint(stage, params))
+    for out in stage.outs:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+    main(scoped(params, context), context)
+    forget(context.scratch())
+    return context
+
+
+def stage_name(main: Main) -> str:
+    """The stage of ``main``: the last part of its module's name, also where that module runs as a program."""
+    spec = getattr(main, "__globals__", {}).get("__spec__")
+    if spec is None:
+        raise UserError("a stage runs as a module: `python -m stages.NAME` from the root of the project")
+    return str(spec.name).rpartition(".")[2]
+
+
+def end(name: str, message: str, status: int) -> NoReturn:
+    """Say why in one line and exit."""
+    print(f"telepath: {name}: {message}", file=sys.stderr, flush=True)
+    # `from None`, because the traceback of something that the user can mend only hides the message.
+    raise SystemExit(status) from None
+
+
+def demand(stage: Stage) -> None:
+    """Raise ``UserError`` for the first dependency that is not there."""
+    for dep in stage.deps:
+        if not Path(dep).exists():
+            mend = "python -m stages.dependencies" if dep.endswith(".py") else "dvc repro"
+            raise UserError(f"{dep}: missing, and this stage needs it; run `{mend}`")
+
+
+def forget(scratch: Scratch) -> None:
+    """Remove a checkpoint that has served."""
+    if scratch.folder.exists():
+        with scratch:
+            scratch.clear()
+
+
+# -- dvc.yaml ----------------------------------------------------------------------------------------------
+
+
+def read_stage(name: str, params: Params) -> Stage:
+    """The entry of dvc.yaml, with ``${key}`` replaced by the value in params.yaml, as dvc does it."""
+    try:
+        stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    except FileNotFoundError:
+        raise UserError(f"{PIPELINE}: no such file; run from the root of the project") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{PIPELINE}: no readable list of stages ({reason}); correct it") from None
+    if name not in stages:
+        raise UserError(f"{PIPELINE}: has no stage {name!r}; add it, its deps and outs")
+    values = params.model_dump(mode="json")
+
+    def filled(key: str) -> tuple[str, ...]:
+        return tuple(fill(entry, values) for entry in entries(stages[name].get(key) or []))
+
+    outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
+    return Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+
+
+def entries(listed: Iterable[str | Mapping[str, Any]]) -> Iterator[str]:
+    """The paths or keys of a list in dvc.yaml; an entry with options is a mapping under its path."""
+    for entry in listed:
+        yield from [entry] if isinstance(entry, str) else entry
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """``template`` with every ``${dotted.key}`` replaced."""
+
+    def replace(match: re.Match[str]) -> str:
+        value = look_up(values, match[1])
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return re.sub(r"\$\{\s*([^}\s]+)\s*\}", replace, template)
+
+
+def look_up(values: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; ``UserError`` if there is none."""
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            raise UserError(
+                f"{PIPELINE}: names the parameter {key}, which {SETTINGS} does not have; correct one"
+            )
+        node = node[part]
+    return node
+
+
+# -- the fingerprint ---------------------------------------------------------------------------------------
+
+
+def fingerprint(stage: Stage, params: Params) -> str:
+    """Hexadecimal SHA-256 over all that decides the result of a stage, as dvc sees it."""
+    values = params.model_dump(mode="json")
+    content = {
+        "cmd": stage.cmd,
+        "params": {key: look_up(values, key) for key in stage.params},
+        "deps": {dep: content_hash(Path(dep)) for dep in stage.deps},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        listing = [(p.relative_to(path).as_posix(), content_hash(p)) for p in files]
+        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- only what is declared ---------------------------------------------------------------------------------
+
+
+class UndeclaredRead(AssertionError):
+    """A stage read a parameter that dvc.yaml does not declare for it: a bug of ours, not of the user's."""
+
+
+def scoped(params: Params, context: Context) -> Params:
+    """``params`` as the stage declared them: all else raises ``UndeclaredRead``; reads are recorded."""
+    return cast(Params, Scope(params, (), context))
+
+
+class Scope:
+    """A part of the settings of which not everything is declared; what is declared comes out as itself."""
+
+    __slots__ = ("_context", "_key", "_value")
+
+    def __init__(self, value: Any, key: tuple[str, ...], context: Context):
+        self._value, self._key, self._context = value, key, context
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python asking for a protocol, not a stage for a parameter
+            raise AttributeError(name)
+        return self._child(name, lambda: getattr(self._value, name))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._child(name, lambda: self._value[name])
+
+    def _child(self, name: str, get: Callable[[], Any]) -> Any:
+        key = (*self._key, name)
+        below = False
+        for declared in self._context.stage.params:
+            parts = tuple(declared.split("."))
+            if key[: len(parts)] == parts:
+                self._context.reads.add(declared)
+                return get()
+            below |= parts[: len(key)] == key
+        if below:
+            return Scope(get(), key, self._context)
+        raise self._undeclared(".".join(key))
+
+    # Which keys a dict has is information too: a change of it would go unnoticed.
+    def __iter__(self) -> Iterator[str]:
+        raise self._undeclared(".".join(self._key))
+
+    def __len__(self) -> int:
+        raise self._undeclared(".".join(self._key))
+
+    def __contains__(self, name: str) -> bool:
+        raise self._undeclared(".".join(self._key))
+
+    def _undeclared(self, key: str) -> UndeclaredRead:
+        name = self._context.stage.name
+        return UndeclaredRead(
+            f"stage {name} reads the parameter {key}, which {PIPELINE} does not declare for it"
+        )

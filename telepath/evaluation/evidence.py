@@ -1,0 +1,146 @@
+"""What the report rests on: the tables and arrays that the earlier stages left, read and checked."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from telepath.alignment.segments import cut_segments
+from telepath.episodes import Array, load_arrays, load_episodes
+from telepath.errors import UserError
+
+HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
+"""Whose held-out episodes the index ``policy`` of the held-out arrays means."""
+
+FACTS = ("source_steps", "target_steps", "observation_names", "frame_seconds")
+"""What the evaluation must tell besides its tables."""
+
+
+class Reenactments(NamedTuple):
+    """Source segments and what the target model imagined for them.
+
+    reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows behind
+    a path's end repeat its last pair; cost (S,) per reference frame; history (iterations, S): best cost so far;
+    inverse (D,): the frame scale; tau: the cost at which a match counts 1/e.
+    """
+
+    reference: Array
+    imagined: Array
+    path: Array
+    cost: Array
+    history: Array
+    inverse: Array
+    tau: float
+
+
+class Evidence(NamedTuple):
+    """Everything a report is written from; columns and keys as the stages write them.
+
+    source_curve, oracle_curve: steps, updates, return; diary: Telepath's rounds, known without true reward;
+    returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true, inferred,
+    predicted, confidence, policy, all (R,); gap: seconds, divergence; facts: steps, frames, observation names.
+    """
+
+    source_curve: pd.DataFrame
+    oracle_curve: pd.DataFrame
+    diary: pd.DataFrame
+    returns: pd.DataFrame
+    rounds: pd.DataFrame
+    heldout: dict[str, Array]
+    gap: pd.DataFrame
+    facts: dict[str, Any]
+    reenactments: Reenactments
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file that has at least these columns and a row; otherwise a ``UserError`` that names it."""
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable table ({error}); delete it and run `dvc repro`") from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing or table.empty:
+        what = f"lacks {', '.join(missing)}" if missing else "has no rows"
+        raise UserError(f"{path}: {what}; delete it and run `dvc repro`")
+    return table
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The evaluation's facts; otherwise a ``UserError`` that names the file."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run `dvc repro`") from None
+    missing = [name for name in FACTS if name not in facts]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and run `dvc repro`")
+    return dict(facts)
+
+
+def read_reenactments(
+    labels: Path, source_episodes: Path, prefix: int, reference: int, source_repeat: int
+) -> Reenactments:
+    """The label stage's re-enactments, beside the source segments cut anew; lengths in source steps."""
+    names = ("origin", "observation", "path", "cost", "history", "scale", "tau")
+    stored = load_arrays(labels, names)
+    episodes = load_episodes(source_episodes, rewarded=True)
+    try:
+        segments = cut_segments(episodes, stored["origin"], prefix, reference, source_repeat)
+    except (IndexError, ValueError):
+        raise UserError(f"{labels}: holds labels of other source episodes; run `dvc repro`") from None
+    if segments.reference.shape[2] != stored["observation"].shape[2]:
+        raise UserError(f"{labels}: holds labels of another task; run `dvc repro` to remake it")
+    return Reenactments(
+        segments.reference,
+        stored["observation"],
+        stored["path"],
+        stored["cost"],
+        stored["history"],
+        stored["scale"],
+        float(stored["tau"]),
+    )
+
+
+def read_heldout(path: Path) -> dict[str, Array]:
+    """True, inferred and predicted reward of held-out records; a ``UserError`` where lengths differ."""
+    arrays = load_arrays(path, ("true", "inferred", "predicted", "confidence", "policy"))
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise UserError(f"{path}: its arrays differ in length; delete it and run `dvc repro`")
+    return arrays
+
+
+def heldout_of(heldout: dict[str, Array], policy: str) -> dict[str, Array]:
+    """The records of one policy."""
+    chosen = heldout["policy"] == HELDOUT_POLICIES.index(policy)
+    return {name: np.asarray(array)[chosen] for name, array in heldout.items()}
+
+
+def read_evidence(
+    *,
+    source_curve: Path,
+    oracle_curve: Path,
+    diary: Path,
+    evaluation: Path,
+    facts: Path,
+    reenactments: Reenactments,
+) -> Evidence:
+    """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
+    curve = ("steps", "updates", "return")
+    return Evidence(
+        read_table(source_curve, curve),
+        read_table(oracle_curve, curve),
+        read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
+        read_table(evaluation / "returns.csv", ("agent", "episode", "return")),
+        read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),
+        read_heldout(evaluation / "heldout.npz"),
+        read_table(evaluation / "gap.csv", ("seconds", "divergence")),
+        read_facts(facts),
+        reenactments,
+    )

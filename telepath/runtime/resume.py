@@ -1,0 +1,126 @@
+"""Checkpoints of a running stage: where they lie, who may write them, and how often."""
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from telepath.errors import UserError
+from telepath.runtime.environment import seconds
+from telepath.runtime.store import load_state, save_state
+
+DEFAULT_SECONDS = 30.0
+
+
+class Scratch:
+    """A folder with one checkpoint, locked for as long as the ``with`` block lasts.
+
+    The lock is the kernel's (``fcntl``): it goes when the process goes, however that happens, and forked
+    workers do not inherit it. ``TELEPATH_CHECKPOINT_SECONDS`` is the time between checkpoints (default 30;
+    0: a checkpoint each time).
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._state = folder / "state.safetensors"
+        self._interval = seconds("TELEPATH_CHECKPOINT_SECONDS", DEFAULT_SECONDS)
+        self._due = 0.0
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Take the lock; a ``UserError`` names the process that has it."""
+        self._lock = acquire(self.folder / "lock")
+        self._due = time.monotonic() + self._interval
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lock back; a folder without a checkpoint goes too."""
+        assert self._lock is not None
+        if not self._state.exists():
+            # While it is locked, so that nobody can have found the lock file who might still come to own it:
+            # `acquire` looks once more whether what it locked is what has the name.
+            with contextlib.suppress(OSError):
+                (self.folder / "lock").unlink()
+                self.folder.rmdir()
+        os.close(self._lock)
+        self._lock = None
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None. A damaged one is reported on stderr and counts as none."""
+        if not self._state.exists():
+            return None
+        try:
+            state = load_state(self._state, kind="checkpoint")
+        except UserError as error:
+            print(f"telepath: {error.args[0].partition(';')[0]}; starting over", file=sys.stderr, flush=True)
+            return None
+        return dict(state)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint, all or nothing."""
+        self._demand_lock()
+        save_state(self._state, state, kind="checkpoint")
+        # Counted from the end: a slow disk must not make the stage do nothing but save.
+        self._due = time.monotonic() + self._interval
+
+    def save_if_due(self, make_state: Callable[[], dict[str, Any]]) -> bool:
+        """Save if the interval is over; ``make_state`` is called only then. True if saved."""
+        if time.monotonic() < self._due:
+            return False
+        self.save(make_state())
+        return True
+
+    def clear(self) -> None:
+        """Forget the checkpoint."""
+        self._demand_lock()
+        for leftover in self.folder.glob("*state.safetensors*"):
+            leftover.unlink(missing_ok=True)
+
+    def _demand_lock(self) -> None:
+        assert self._lock is not None, "a Scratch is written only inside its `with` block"
+
+
+def acquire(path: Path) -> int:
+    """Lock the file at ``path`` for this process alone and write our pid into it; returns its descriptor.
+
+    Raises ``UserError`` if another process has it.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            continue  # its owner removed the folder between the two calls
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be opened ({error.strerror}); make the folder writable"
+            ) from None
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_named(descriptor, path):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
+                return descriptor
+        except (BlockingIOError, PermissionError):
+            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise UserError(
+                f"{path.parent}: process {owner} is at work on the same stage with the same inputs; "
+                "wait until it is done, or stop it"
+            ) from None
+        os.close(descriptor)
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

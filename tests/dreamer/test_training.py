@@ -1,0 +1,102 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.agent import Agent
+from telepath.dreamer.training import OnlineTraining
+from telepath.envs.rollout import rollout, seed_episodes
+from telepath.errors import UserError
+from tests.conftest import Counting, NoScratch, PointEnvironment
+
+
+@pytest.fixture
+def make(small: DreamerSettings) -> Callable[..., OnlineTraining]:
+    def make_training(steps: int = 200, update_ratio: float = 0.2, seed: int = 0) -> OnlineTraining:
+        environment = PointEnvironment()
+        episodes = seed_episodes(environment, 2, seed)  # type: ignore[arg-type]
+        return OnlineTraining(
+            "point", environment, episodes, small, steps=steps, update_ratio=update_ratio, seed=seed  # type: ignore[arg-type]
+        )
+
+    return make_training
+
+
+def test_updates_and_steps_keep_the_configured_ratio(make: Callable[..., OnlineTraining]) -> None:
+    training, progress = make(), Counting()
+    trained = training.run(progress, NoScratch())  # type: ignore[arg-type]
+    assert training.updates == progress.count == 0.2 * 200
+    assert training.replay.steps == 200
+    for steps, updates, _ in trained.curve:
+        # An episode is collected as soon as the updates for all steps before it are made.
+        assert updates == pytest.approx(0.2 * (steps - 40), abs=1)
+
+
+def test_the_same_seed_gives_the_same_agent_and_another_seed_another(make: Callable[..., OnlineTraining]) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        agent = make(steps=120, seed=seed).run(Counting(), NoScratch()).agent  # type: ignore[arg-type]
+        return torch.cat([p.flatten() for p in agent.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("stop", [1, 17, 33])
+def test_a_run_taken_up_from_a_checkpoint_ends_in_the_same_bits(
+    make: Callable[..., OnlineTraining], stop: int
+) -> None:
+    class Stop(Exception):
+        pass
+
+    class StopAt(NoScratch):
+        updates = 0
+
+        def save_if_due(self, make_state: Callable[[], dict]) -> bool:  # type: ignore[override]
+            self.updates += 1
+            if self.updates == stop:
+                self.kept = make_state()
+                raise Stop
+            return False
+
+    class Kept(NoScratch):
+        def load(self) -> dict:  # type: ignore[override]
+            return scratch.kept
+
+    straight = make().run(Counting(), NoScratch())  # type: ignore[arg-type]
+    scratch = StopAt()
+    with pytest.raises(Stop):
+        make().run(Counting(), scratch)  # type: ignore[arg-type]
+    resumed = make().run(Counting(), Kept())  # type: ignore[arg-type]
+    for one, other in zip(straight.agent.parameters(), resumed.agent.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert straight.curve == resumed.curve
+    assert len(straight.episodes) == len(resumed.episodes)
+
+
+def test_an_agent_comes_back_from_disk_and_acts_the_same(small: DreamerSettings, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    agent = Agent("point", 2, 1, small)
+    agent.model.fit_units(torch.randn(20, 2) * 3)
+    agent.save(tmp_path / "agent.safetensors")
+    again = Agent.load(tmp_path / "agent.safetensors", "point")
+    (one,) = rollout([PointEnvironment()], agent.policy())  # type: ignore[list-item]
+    (other,) = rollout([PointEnvironment()], again.policy())  # type: ignore[list-item]
+    assert np.array_equal(one.action, other.action)
+    with pytest.raises(UserError, match="holds an agent for point, not cheetah-run"):
+        Agent.load(tmp_path / "agent.safetensors", "cheetah-run")
+
+
+def test_a_batch_of_episodes_is_the_episodes_one_by_one(small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    agent = Agent("point", 2, 1, small)
+    environments = [PointEnvironment() for _ in range(3)]
+    for number, environment in enumerate(environments):
+        environment.reseed(1, number)
+    together = rollout(environments, agent.policy())  # type: ignore[arg-type]
+    for number, episode in enumerate(together):
+        alone = PointEnvironment()
+        alone.reseed(1, number)
+        (expected,) = rollout([alone], agent.policy())  # type: ignore[list-item]
+        np.testing.assert_allclose(episode.observation, expected.observation, atol=1e-5)

@@ -1,0 +1,58 @@
+"""Signals, and the death of the parent, in processes of their own."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+SLEEPER = """
+import sys, time
+from telepath.runtime.interrupt import end_with_parent, stop_on_signals
+stop_on_signals()
+if "orphan" in sys.argv:
+    end_with_parent()
+try:
+    print("ready", flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    if "stubborn" in sys.argv:
+        time.sleep(30)
+"""
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "orphan"], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_raises_and_a_second_one_kills(number: signal.Signals) -> None:
+    with start(SLEEPER, "stubborn") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        process.send_signal(number)
+        assert process.stdout.readline() == "stopped\n"
+        process.send_signal(number)
+        assert process.wait(5) == -number
+        assert time.monotonic() - begin < 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_no_orphan_runs_on() -> None:
+    with start(PARENT, SLEEPER) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    _, alive = psutil.wait_procs([child], timeout=3)
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,335 @@
+"""The stage harness, on a toy project in a temporary folder."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, read_stage, run, scoped
+from telepath.config import DreamerSettings, Params, TaskSettings, load
+from telepath.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = """
+stages:
+  toy:
+    cmd: python -m stages.toy  # ${task}
+    params:
+      - task
+      - tasks.${task}.action_repeat
+      - seed.source
+      - dreamer
+    deps:
+      - stages/toy.py
+      - data/in
+    outs:
+      - data/${task}/out.txt
+      - data/more/table.csv: {cache: false}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one stage, and the current folder in it."""
+    for variable in ("DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "toy.py").write_text("")
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    (tmp_path / "data" / "in" / "episodes").write_text("12345")
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield_path = tmp_path
+    monkeypatch.setattr("stages.harness.be_deterministic", lambda: None)
+    monkeypatch.setenv("TELEPATH_THREADS", str(threads))
+    return yield_path
+
+
+def change(key: str, value: Any) -> None:
+    """Set a dotted key of params.yaml."""
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    node = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def view(*declared: str) -> tuple[Params, Context]:
+    context = Context(Stage("toy", "", declared, (), ()), "0" * 64)
+    return scoped(load(), context), context
+
+
+# -- what a stage may read -------------------------------------------------------------------------------
+
+
+def test_declared_parameters_come_out_as_themselves(toy: Path) -> None:
+    whole = load()
+    params, context = view("task", "seed.source", f"tasks.{whole.task}", "dreamer")
+    assert params.seed.source == whole.seed.source
+    assert params.tasks[params.task] == whole.tasks[whole.task]
+    assert isinstance(params.tasks[params.task], TaskSettings)
+    assert context.reads == {"seed.source", "task", f"tasks.{whole.task}"}
+    assert context.unread() == {"dreamer"}
+    assert isinstance(params.dreamer, DreamerSettings)
+    assert params.dreamer.deter == whole.dreamer.deter
+    assert context.unread() == set()
+
+
+@pytest.mark.parametrize(
+    ("read", "key"),
+    [
+        (lambda p: p.seed.target, "seed.target"),
+        (lambda p: p.gap, "gap"),
+        (lambda p: p.sed, "sed"),
+        (lambda p: p.tasks["cheetah-run"].action_repeat, "tasks.cheetah-run"),
+        (lambda p: p.tasks["walker-walk"].source_steps, "tasks.walker-walk.source_steps"),
+        (lambda p: list(p.tasks), "tasks"),
+        (lambda p: len(p.tasks), "tasks"),
+        (lambda p: "walker-walk" in p.tasks, "tasks"),
+        (lambda p: p.tasks.get("walker-walk"), "tasks.get"),
+        (lambda p: p.seed.model_dump(), "seed.model_dump"),
+    ],
+)
+def test_undeclared_reads_are_bugs(toy: Path, read: Callable[[Any], Any], key: str) -> None:
+    params, context = view("seed.source", "tasks.walker-walk.action_repeat")
+    with pytest.raises(UndeclaredRead, match=rf"stage toy reads the parameter {key},"):
+        read(params)
+    assert context.reads == set()
+
+
+def test_nothing_can_be_written(toy: Path) -> None:
+    params, _ = view("seed.source")
+    with pytest.raises(AttributeError):
+        params.seed.source = 3
+
+
+def test_a_key_is_no_prefix_of_another_word(toy: Path) -> None:
+    params, _ = view("task")
+    with pytest.raises(UndeclaredRead):
+        params.tasks["walker-walk"]
+
+
+# -- dvc.yaml --------------------------------------------------------------------------------------------
+
+
+def test_templates_are_filled_in(toy: Path) -> None:
+    change("task", "walker-walk")
+    stage = read_stage("toy", load())
+    assert stage == Stage(
+        "toy",
+        "python -m stages.toy",
+        ("task", "tasks.walker-walk.action_repeat", "seed.source", "dreamer"),
+        ("stages/toy.py", "data/in"),
+        ("data/walker-walk/out.txt", "data/more/table.csv"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        (None, "no such file"),
+        ("stages: [", "no readable list"),
+        ("plots: []", "no readable list"),
+        ("stages: {other: {cmd: x}}", "no stage 'toy'"),
+        ("stages: {toy: {cmd: '${nothing}'}}", "names the parameter nothing"),
+        ("stages: {toy: {cmd: x, params: [seed.nothing]}}", "names the parameter seed.nothing"),
+    ],
+)
+def test_a_bad_pipeline_is_a_user_error(toy: Path, pipeline: str | None, message: str) -> None:
+    Path("dvc.yaml").unlink()
+    if pipeline is not None:
+        Path("dvc.yaml").write_text(pipeline)
+    with pytest.raises(UserError, match=rf"^dvc\.yaml: .*{message}"):
+        execute(lambda params, context: None, "toy")
+
+
+# -- the fingerprint -------------------------------------------------------------------------------------
+
+
+def print_of() -> str:
+    params = load()
+    return fingerprint(read_stage("toy", params), params)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda: change("seed.source", 99),
+        lambda: change("dreamer.deter", 99),
+        lambda: change("task", "walker-walk"),
+        lambda: Path("data/in/episodes").write_text("12346"),
+        lambda: Path("data/in/episodes").rename("data/in/renamed"),
+        lambda: Path("data/in/more").write_text(""),
+        lambda: Path("stages/toy.py").write_text("pass"),
+        lambda: Path("dvc.yaml").write_text(PIPELINE.replace("stages.toy  #", "stages.toy --fast  #")),
+        lambda: Path("dvc.yaml").write_text(PIPELINE.replace("seed.source", "seed.target")),
+    ],
+)
+def test_the_fingerprint_follows_what_decides_the_result(toy: Path, edit: Callable[[], Any]) -> None:
+    before = print_of()
+    edit()
+    assert print_of() != before
+
+
+def test_the_fingerprint_ignores_the_rest(toy: Path) -> None:
+    before = print_of()
+    change("seed.target", 99)
+    change("explore.members", 9)
+    Path("params.yaml").write_text("# a comment\n" + Path("params.yaml").read_text())
+    Path("dvc.yaml").write_text(PIPELINE + "# a comment\n")
+    (Path("data/in") / "__pycache__").mkdir()
+    (Path("data/in") / "__pycache__" / "x.pyc").write_text("")
+    os.utime("data/in/episodes", (1, 1))
+    assert print_of() == before
+
+
+# -- a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_checks_everything_first_and_clears_its_checkpoint_last(toy: Path) -> None:
+    seen: list[Path] = []
+
+    def main(params: Params, context: Context) -> None:
+        assert Path("data", params.task).is_dir()
+        assert Path("data/more").is_dir()
+        with context.scratch() as scratch:
+            scratch.save({"updates": 1})
+            seen.append(scratch.folder)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        execute(main, "toy")
+    assert (seen[0] / "state.safetensors").exists()
+
+    def second(params: Params, context: Context) -> None:
+        with context.scratch() as scratch:
+            assert scratch.load() == {"updates": 1}
+
+    context = execute(second, "toy")
+    assert seen[0] == Path(".telepath/scratch") / f"toy-{context.fingerprint[:16]}"
+    assert not seen[0].exists()
+
+
+def test_checkpoints_lie_under_the_main_workspace(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, context = view()
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert context.scratch().folder == Path("/elsewhere/.telepath/scratch/toy-0000000000000000")
+    assert dataclasses.replace(context, fingerprint="1" * 64).scratch().folder.name == "toy-1111111111111111"
+
+
+def never(params: Params, context: Context) -> None:
+    raise AssertionError("no work may begin")
+
+
+def test_a_bad_key_stops_a_stage_that_does_not_read_it(toy: Path) -> None:
+    change("evaluate.episodes", "many")
+    with pytest.raises(UserError, match=r"evaluate\.episodes"):
+        execute(never, "toy")
+
+
+def test_a_missing_dependency_names_the_mend(toy: Path) -> None:
+    shutil.rmtree("data/in")
+    with pytest.raises(UserError, match=r"^data/in: missing.*`dvc repro`"):
+        execute(never, "toy")
+    Path("stages/toy.py").unlink()
+    with pytest.raises(UserError, match=r"^stages/toy\.py: missing.*`python -m stages\.dependencies`"):
+        execute(never, "toy")
+
+
+def test_a_bad_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_THREADS", "many")
+    with pytest.raises(UserError, match="TELEPATH_THREADS"):
+        execute(never, "toy")
+
+
+# -- exit codes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (None, 0, ""),
+        (UserError("seed.source: too odd; make it even"), 1, "seed.source: too odd; make it even"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted; a rerun with the same settings goes on from the last checkpoint",
+        ),
+    ],
+)
+def test_exit_codes(
+    toy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException | None,
+    status: int,
+    line: str,
+) -> None:
+    monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
+    monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
+
+    def main(params: Params, context: Context) -> None:
+        if error is not None:
+            raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == (f"telepath: toy: {line}\n" if line else "")
+
+
+STAGE = """
+import time
+from pathlib import Path
+from stages.harness import Context, run
+from telepath.config import Params
+
+def main(params: Params, context: Context) -> None:
+    with context.scratch() as scratch:
+        done = (scratch.load() or {"done": 0})["done"]
+        print("from", done, flush=True)
+        for number in range(done, 3):
+            scratch.save({"done": number + 1})
+            print("step", number, flush=True)
+            if done == 0 and number == 1:
+                time.sleep(30)
+    Path("data", params.task, "out.txt").write_text(str(params.seed.source))
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+def test_a_stage_that_is_stopped_goes_on_where_it_was(toy: Path) -> None:
+    (toy / "stages" / "toy.py").write_text(textwrap.dedent(STAGE))
+    shutil.copy(ROOT / "stages" / "harness.py", toy / "stages")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stages.toy"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert [process.stdout.readline() for _ in range(3)] == ["from 0\n", "step 0\n", "step 1\n"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 130
+        assert process.stderr.read().startswith("telepath: toy: interrupted; a rerun")
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert again.stdout == "from 2\nstep 2\n"
+    assert again.stderr == ""
+    assert Path("data", load().task, "out.txt").read_text() == str(load().seed.source)
+    assert list(Path(".telepath/scratch").iterdir()) == []

@@ -1,0 +1,33 @@
+"""dvc.yaml names exactly the code that each stage consists of."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.dependencies import ROOT, closure, differences, pipeline_stages, yaml_style
+
+PIPELINE = ROOT / "dvc.yaml"
+needs_pipeline = pytest.mark.skipif(not PIPELINE.exists(), reason="there is no dvc.yaml yet")
+
+
+@needs_pipeline
+def test_the_code_entries_are_the_imports() -> None:
+    different = differences(yaml_style().load(PIPELINE.read_text(encoding="utf-8")))
+    assert not different, "run `python -m stages.dependencies`:\n" + "\n".join(different)
+
+
+@needs_pipeline
+def test_a_change_of_the_gap_code_never_reruns_the_source() -> None:
+    names = {name for name, _, _ in pipeline_stages(yaml_style().load(PIPELINE.read_text(encoding="utf-8")))}
+    for stage in sorted(names & {"collect_source", "train_source"}):
+        assert "telepath/envs/gaps.py" not in closure(stage)
+
+
+def test_every_package_is_marked_by_an_empty_file() -> None:
+    for package in ("telepath", "stages"):
+        for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+            marker: Path = folder / "__init__.py"
+            assert marker.exists(), f"{folder}: no __init__.py"
+            assert marker.read_text() == "", (
+                f"{marker}: a stage's dependencies do not list it, so it must be empty"
+            )

@@ -1,0 +1,186 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from telepath.alignment.belief import BeliefLearner, BeliefNet
+from telepath.alignment.matching import SourcePool
+from telepath.alignment.rates import Rates
+from telepath.alignment.reenact import Reenactor
+from telepath.alignment.segments import FrameScale
+from telepath.config import DreamerSettings, Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.rollout import seed_episodes
+from telepath.errors import UserError
+from telepath.transfer.labels import Labels, label, segments_of
+from telepath.transfer.reward import RewardEnsemble, RewardLearner
+from telepath.transfer.target import Refinement
+from tests.conftest import Counting, NoScratch, PointEnvironment
+
+
+@pytest.fixture
+def tiny(params: Params, small: DreamerSettings) -> Params:
+    match = params.label.match.model_copy(update={"window": 6, "stride": 3, "null_windows": 20, "tolerance": 2.0})
+    cem = params.label.cem.model_copy(update={"iterations": 2, "population": 8})
+    labels = params.label.model_copy(
+        update={"segments": 6, "prefix": 3, "reference": 4, "initial_latents": 2, "chunk": 4, "match": match, "cem": cem}
+    )
+    target = params.target.model_copy(
+        update={"rounds": 3, "first_updates": 4, "realign": 2, "finalists": 2, "final_episodes": 1}
+    )
+    return params.model_copy(update={"dreamer": small, "label": labels, "target": target})
+
+
+class Transfer:
+    """A tiny transfer on the point: source at 2 frames a step, target at 1."""
+
+    def __init__(self, tiny: Params):
+        torch.manual_seed(0)
+        self.tiny = tiny
+        self.source = seed_episodes(PointEnvironment(2), 12, 0)  # type: ignore[arg-type]
+        self.environment = PointEnvironment(1, rewarded=False)
+        self.exploration = seed_episodes(self.environment, 3, 1)  # type: ignore[arg-type]
+        self.agent = Agent("point", 2, 1, tiny.dreamer)
+        self.belief = BeliefNet(2, self.agent.model.feature_dim, tiny.belief)
+        self.rates = Rates(2, 1, 0.1)
+        scale = FrameScale.fit(self.source + self.exploration)
+        self.pool = SourcePool(self.source, scale, self.rates, tiny.label.match)
+        self.reenactor = Reenactor(self.agent.model, self.belief, scale, self.rates, tiny.label)
+
+    def label(self) -> Labels:
+        return label(
+            self.source, self.exploration, self.reenactor, self.pool, self.tiny.label, None, 0, Counting(), NoScratch()  # type: ignore[arg-type]
+        )
+
+    def refinement(self) -> Refinement:
+        labels = self.label()
+        learner = BeliefLearner(self.belief, self.agent.model, self.tiny.belief, 0.1, np.random.default_rng(0))
+        segments = segments_of(labels, self.source, self.tiny.label, 2)
+        return Refinement(
+            self.environment,  # type: ignore[arg-type]
+            self.agent,
+            learner,
+            self.reenactor,
+            segments,
+            labels,
+            self.pool,
+            self.exploration,
+            400,
+            self.tiny.target,
+            0,
+        )
+
+
+def test_matching_finds_the_reward_of_what_it_has_seen_before(tiny: Params) -> None:
+    transfer = Transfer(tiny)
+    environment = PointEnvironment(1)
+    episodes = seed_episodes(environment, 6, 9)  # type: ignore[arg-type]
+    true = np.concatenate([e.reward[1:] for e in episodes if e.reward is not None])
+    inferred = np.concatenate([transfer.pool.label(e.without_reward()).rate[1:] for e in episodes])
+    assert np.corrcoef(true, inferred)[0, 1] > 0.7
+
+
+def test_a_trajectory_unlike_any_of_the_source_is_paid_nothing(tiny: Params) -> None:
+    transfer = Transfer(tiny)
+    strange = transfer.exploration[0]
+    strange = type(strange)(strange.observation + 50, strange.action, None)
+    labels = transfer.pool.label(strange)
+    assert labels.rate.max() < 1e-3
+    assert labels.confidence.max() < 1e-3
+
+
+def test_labels_come_back_from_disk_and_fit_only_their_data(tiny: Params, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    transfer = Transfer(tiny)
+    labels = transfer.label()
+    labels.save(tmp_path / "labels.npz")
+    again = Labels.load(tmp_path / "labels.npz", transfer.exploration, 2)
+    for one, other in zip(labels.alignments, again.alignments, strict=True):
+        assert np.array_equal(one, other)
+    assert all(np.array_equal(a.rate, b.rate) for a, b in zip(labels.replay, again.replay, strict=True))
+    labels.save(tmp_path / "twice.npz")
+    assert (tmp_path / "labels.npz").read_bytes() == (tmp_path / "twice.npz").read_bytes()
+    with pytest.raises(UserError, match="other exploration data"):
+        Labels.load(tmp_path / "labels.npz", transfer.exploration[:2], 2)
+
+
+def test_a_reenactment_is_the_imagination_of_its_stored_actions(tiny: Params) -> None:
+    transfer = Transfer(tiny)
+    labels = transfer.label()
+    segments = segments_of(labels, transfer.source, tiny.label, 2)
+    again = transfer.reenactor.replay(segments, labels.alignments.noise, labels.alignments.actions)
+    np.testing.assert_allclose(again.cost, labels.alignments.cost, rtol=1e-4)
+    np.testing.assert_allclose(again.rate, labels.alignments.rate, atol=1e-4)
+    assert (np.diff(labels.alignments.history, axis=0) <= 1e-6).all()
+    np.testing.assert_allclose(labels.alignments.history[-1], labels.alignments.cost, rtol=1e-3)
+    # The reference is consumed whole, so all of its reward arrives on the target side.
+    np.testing.assert_allclose(again.rate.sum(1) / 2, segments.rate.sum(1), rtol=1e-4)
+
+
+def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_finalist(tiny: Params) -> None:
+    refinement, progress = Transfer(tiny).refinement(), Counting()
+    refinement.run(progress, NoScratch())  # type: ignore[arg-type]
+    assert progress.count == refinement.updates == refinement.update_budget
+    assert len(refinement.rounds) == len(refinement.snapshots) == 3
+    assert all(episode.reward is None for episode in refinement.replay.episodes)
+    # 3 exploration episodes, 2 a round in 3 rounds, and one for each of 2 finalists; 40 steps each.
+    assert refinement.target_steps == (3 + 2 * 3 + 2) * 40 <= 3 * 40 + 400
+    diary = refinement.diary()
+    assert diary["final_score"].notna().sum() == 2
+    best = diary.loc[diary["final_score"].idxmax()]
+    assert best["shipped"] == 1
+    assert diary["shipped"].sum() == 1
+    shipped = refinement.snapshots[int(best["round"])]
+    assert all(torch.equal(shipped[name], value) for name, value in refinement.agent.state_dict().items())
+
+
+@pytest.mark.parametrize("stop", [3, 20])
+def test_a_refinement_taken_up_from_a_checkpoint_ends_in_the_same_bits(tiny: Params, stop: int) -> None:
+    class Stop(Exception):
+        pass
+
+    class StopAt(NoScratch):
+        updates = 0
+
+        def save_if_due(self, make_state: Callable[[], dict]) -> bool:  # type: ignore[override]
+            self.updates += 1
+            if self.updates == stop:
+                self.kept = make_state()
+                raise Stop
+            return False
+
+    class Kept(NoScratch):
+        def load(self) -> dict:  # type: ignore[override]
+            return scratch.kept
+
+    straight = Transfer(tiny).refinement()
+    straight.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    scratch = StopAt()
+    with pytest.raises(Stop):
+        Transfer(tiny).refinement().run(Counting(), scratch)  # type: ignore[arg-type]
+    resumed = Transfer(tiny).refinement()
+    resumed.run(Counting(), Kept())  # type: ignore[arg-type]
+    for one, other in zip(straight.agent.parameters(), resumed.agent.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert straight.diary().equals(resumed.diary())
+
+
+def test_the_reward_ensemble_is_cautious_where_no_label_was_near(params: Params, small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    settings = params.target.model_copy(update={"members": 5, "pessimism": 1.0})
+    reward = RewardEnsemble(8, small, settings)
+    learner = RewardLearner(reward, settings)
+    near, far = 0.3 * torch.randn(256, 8), 4 + torch.randn(256, 8)
+    rate, weight = torch.sigmoid(near[:, 0]), torch.ones(256)
+    for _ in range(400):
+        error = learner.update((near, rate, weight), (near, rate, torch.zeros(256)))
+    assert error < 1e-3
+    gap = (reward.members(far).mean(0).squeeze(-1) - reward(far)).mean()
+    assert gap > 5 * (reward.members(near).mean(0).squeeze(-1) - reward(near)).mean()
+
+
+def test_a_label_of_no_weight_teaches_nothing(params: Params, small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    reward = RewardEnsemble(4, small, params.target)
+    feature = torch.randn(32, 4)
+    assert float(reward.error(feature, torch.full((32,), 1e6), torch.zeros(32))) == 0
