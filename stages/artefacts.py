@@ -17,4 +17,5 @@ TARGET_POLICIES = DATA / "target" / "policies.safetensors"
 ORACLE_AGENT = DATA / "oracle" / "agent.safetensors"
 ORACLE_CURVE = DATA / "oracle" / "curve.csv"
 EVALUATION = DATA / "evaluation"
+FACTS = EVALUATION / "facts.json"
 REPORTS = Path("reports")

@@ -110,9 +110,7 @@ def differences(pipeline: CommentedMap, root: Path = ROOT) -> list[str]:
         needed = closure(module, root)
         missing, stale = sorted(needed - set(listed)), sorted(set(listed) - needed)
         if missing or stale:
-            lines.append(
-                f"{name}: " + ", ".join([f"+{dep}" for dep in missing] + [f"-{dep}" for dep in stale])
-            )
+            lines.append(f"{name}: " + ", ".join([f"+{dep}" for dep in missing] + [f"-{dep}" for dep in stale]))
         elif listed != sorted(needed):
             lines.append(f"{name}: not sorted, or something twice")
     return lines
@@ -143,12 +141,8 @@ def yaml_style() -> YAML:
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.dependencies", description="Code entries of dvc.yaml."
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing, exit with 1 if something differs"
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.dependencies", description="Code entries of dvc.yaml.")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if something differs")
     check = parser.parse_args(arguments).check
     path, style = root / "dvc.yaml", yaml_style()
     try:

@@ -8,6 +8,7 @@ import pandas as pd
 from stages.artefacts import (
     EVALUATION,
     EXPLORATION,
+    FACTS,
     LABELS,
     ORACLE_AGENT,
     SOURCE_AGENT,
@@ -21,17 +22,16 @@ from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
-from telepath.envs.gaps import induced_gap, rate_ratio, target_environment
+from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
+from telepath.evaluation.evidence import HELDOUT_POLICIES
 from telepath.evaluation.judge import compare_rewards, judge, returns_table, rounds_table
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble
-
-HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 
 
 def main(params: Params, context: Context) -> None:
@@ -63,10 +63,10 @@ def main(params: Params, context: Context) -> None:
             policy = Agent.from_artefact(artefact).policy()
             rounds.append(judge(away[: settings.curve_episodes], policy, seed))
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
-        source_episodes = load_episodes(SOURCE_EPISODES, rewarded=True)
+        source = load_episodes(SOURCE_EPISODES, rewarded=True)
         exploration = load_episodes(EXPLORATION, rewarded=False)
         labels = Labels.load(LABELS, exploration, agents["telepath"].model.observation_dim)
-        pool = SourcePool(source_episodes, labels.scale, rates, params.label.match)
+        pool = SourcePool(source, labels.scale, rates, params.label.match)
         reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
         reward.load_state_dict(stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
@@ -81,13 +81,13 @@ def main(params: Params, context: Context) -> None:
     save_arrays(EVALUATION / "heldout.npz", compared)
     pd.DataFrame({"seconds": gap.seconds, "divergence": gap.divergence}).to_csv(EVALUATION / "gap.csv", index=False)
     facts = {
-        "source_steps": total_steps(source_episodes),
+        "source_steps": total_steps(source),
         "target_steps": stored["target_steps"],
         "observation_names": list(home[0].observation_names),
         "frame_seconds": home[0].frame_seconds,
         "divergences": sum(environment.divergences for environment in home + away),
     }
-    (EVALUATION / "facts.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    FACTS.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def run(main: Main) -> NoReturn:
         execute(main, name)
     except UserError as error:
         end(name, str(error), FAILED)
-    except KeyboardInterrupt:
-        end(name, "interrupted; a rerun with the same settings goes on from the last checkpoint", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        end(name, f"interrupted; {stop}" if stop.args else "interrupted", INTERRUPTED)
     sys.exit(0)
 
 
@@ -102,7 +102,12 @@ def execute(main: Main, name: str) -> Context:
     context = Context(stage, fingerprint(stage, params))
     for out in stage.outs:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-    main(scoped(params, context), context)
+    try:
+        main(scoped(params, context), context)
+    except KeyboardInterrupt:
+        kept = context.scratch().holds_state()
+        how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
+        raise KeyboardInterrupt(f"a rerun with the same settings {how}") from None
     forget(context.scratch())
     return context
 
@@ -181,9 +186,7 @@ def look_up(values: Mapping[str, Any], key: str) -> Any:
     node: Any = values
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
-            raise UserError(
-                f"{PIPELINE}: names the parameter {key}, which {SETTINGS} does not have; correct one"
-            )
+            raise UserError(f"{PIPELINE}: names the parameter {key}, which {SETTINGS} does not have; correct one")
         node = node[part]
     return node
 
@@ -265,6 +268,4 @@ class Scope:
 
     def _undeclared(self, key: str) -> UndeclaredRead:
         name = self._context.stage.name
-        return UndeclaredRead(
-            f"stage {name} reads the parameter {key}, which {PIPELINE} does not declare for it"
-        )
+        return UndeclaredRead(f"stage {name} reads the parameter {key}, which {PIPELINE} does not declare for it")

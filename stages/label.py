@@ -21,18 +21,14 @@ def main(params: Params, context: Context) -> None:
     exploration = load_episodes(EXPLORATION, rewarded=False)
     agent = Agent.load(EXPLORED_AGENT, params.task)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
-    rates = Rates(
-        params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task)
-    )
+    rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task))
     scale = FrameScale.fit(source + exploration)
     reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
     pool = SourcePool(source, scale, rates, params.label.match)
     actor = agent.behavior.actor if params.setting == "with source agent" else None
     total = params.label.segments + len(exploration)
     with Progress("label", total, "segments and episodes") as progress, context.scratch() as scratch:
-        labels = label(
-            source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch
-        )
+        labels = label(source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch)
     labels.save(LABELS)
 
 

@@ -267,7 +267,9 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     first = mistakes[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        reason = f"unknown key; {did_you_mean(str(first['loc'][-1]), siblings(first['loc'][:-1]))}remove it or correct it"
+        reason = (
+            f"unknown key; {did_you_mean(str(first['loc'][-1]), siblings(first['loc'][:-1]))}remove it or correct it"
+        )
     elif first["type"] == "missing":
         reason = "missing; put it back (see the params.yaml that came with the project)"
     else:

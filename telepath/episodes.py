@@ -117,7 +117,5 @@ def load_episodes(path: Path, *, rewarded: bool) -> list[Episode]:
     episodes = []
     for begin, end, terminal in zip(ends - arrays["length"], ends, arrays["terminal"], strict=True):
         reward = arrays["reward"][begin:end] if rewarded else None
-        episodes.append(
-            Episode(arrays["observation"][begin:end], arrays["action"][begin:end], reward, bool(terminal))
-        )
+        episodes.append(Episode(arrays["observation"][begin:end], arrays["action"][begin:end], reward, bool(terminal)))
     return episodes

@@ -28,6 +28,4 @@ def test_every_package_is_marked_by_an_empty_file() -> None:
         for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
             marker: Path = folder / "__init__.py"
             assert marker.exists(), f"{folder}: no __init__.py"
-            assert marker.read_text() == "", (
-                f"{marker}: a stage's dependencies do not list it, so it must be empty"
-            )
+            assert marker.read_text() == "", f"{marker}: a stage's dependencies do not list it, so it must be empty"

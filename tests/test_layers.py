@@ -58,9 +58,7 @@ def test_no_module_imports_itself_round_a_corner() -> None:
 def test_foreign_packages_stay_in_their_rooms(path: str) -> None:
     for module, _, line in imported(path):
         package = module.partition(".")[0]
-        assert path.startswith(ROOMS.get(package, "")), (
-            f"{path}:{line}: {package} belongs in {ROOMS[package]}"
-        )
+        assert path.startswith(ROOMS.get(package, "")), f"{path}:{line}: {package} belongs in {ROOMS[package]}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.startswith("telepath/")])

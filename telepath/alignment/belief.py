@@ -131,7 +131,12 @@ class BeliefLearner:
     def update(self, observation: Tensor, latent: Latent) -> dict[str, float]:
         """One step on filtered windows, (T, B, ...), detached."""
         subsets = random_subsets(
-            self.model.squash(observation), latent.feature, self.step_seconds, self.settings, self.settings.subsets, self.rng
+            self.model.squash(observation),
+            latent.feature,
+            self.step_seconds,
+            self.settings,
+            self.settings.subsets,
+            self.rng,
         )
         belief = self.net(subsets.observation, subsets.seconds, subsets.known)
         loss = belief.negative_log_likelihood(subsets.feature).mean() / subsets.feature.shape[-1]
@@ -156,9 +161,7 @@ class BeliefLearner:
 class BeliefTraining:
     """The first fit of a belief net to a replay, resumably."""
 
-    def __init__(
-        self, model: WorldModel, replay: Replay, step_seconds: float, settings: BeliefSettings, seed: int
-    ):
+    def __init__(self, model: WorldModel, replay: Replay, step_seconds: float, settings: BeliefSettings, seed: int):
         torch.manual_seed(seed)
         self.model, self.replay, self.settings = model, replay, settings
         self.net = BeliefNet(model.observation_dim, model.feature_dim, settings)
@@ -201,7 +204,9 @@ def believe(net: BeliefNet, model: WorldModel, segments: Segments, source_step_s
 
 
 @torch.no_grad()
-def initial_latents(belief: Gaussian, noise: Array, model: WorldModel, segments: Segments, scale: Tensor, keep: int) -> tuple[Latent, Array]:
+def initial_latents(
+    belief: Gaussian, noise: Array, model: WorldModel, segments: Segments, scale: Tensor, keep: int
+) -> tuple[Latent, Array]:
     """Turn belief (S, F) and noise (S, C, F) into the ``keep`` of C sampled latents whose decoded frame fits best.
 
     A sample is judged by the distance of its decoded observation to the last prefix frame, on ``scale`` (D,). The first

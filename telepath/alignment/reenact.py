@@ -47,6 +47,7 @@ class Alignments(NamedTuple):
         *by_segment, history = zip(*parts, strict=True)
         return Alignments(*(np.concatenate(field) for field in by_segment), np.concatenate(history, axis=1))
 
+
 def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent:
     """Latents (M, B, ...) along the prior means after actions (M, B, A): means, so that CEM cannot fish for lucky noise."""
     latent, latents = start, []
@@ -59,9 +60,7 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
 class Reenactor:
     """Everything a re-enactment needs besides the segments: the target's model and belief, the frame scale and the rates."""
 
-    def __init__(
-        self, model: WorldModel, belief: BeliefNet, scale: FrameScale, rates: Rates, settings: LabelSettings
-    ):
+    def __init__(self, model: WorldModel, belief: BeliefNet, scale: FrameScale, rates: Rates, settings: LabelSettings):
         self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
         self.length = rates.target_steps(settings.reference, settings.slack)
         self.slope = rates.ratio
@@ -139,9 +138,7 @@ class Reenactor:
         rate = np.zeros(actions.shape[:2], np.float32)
         coverage, cost = np.zeros_like(rate), np.zeros(len(segments), np.float32)
         for s in range(len(segments)):
-            path, total = dtw_path(
-                reference[s], candidate[s], self._window(), open_end=True, slope=self.slope
-            )
+            path, total = dtw_path(reference[s], candidate[s], self._window(), open_end=True, slope=self.slope)
             paths[s] = np.concatenate([path, np.repeat(path[-1:], size - len(path), axis=0)])
             rate[s], coverage[s] = split_rewards(
                 path, segments.rate[s], self.length, self.rates.ratio, self.settings.split

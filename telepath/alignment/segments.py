@@ -36,7 +36,8 @@ def cut_segments(episodes: list[Episode], origin: Array, prefix: int, reference:
     return Segments(
         np.stack([o[t - prefix + 1 : t + 1] for o, t in zip(observation, starts, strict=True)]),
         np.stack([o[t + 1 : t + 1 + reference] for o, t in zip(observation, starts, strict=True)]),
-        np.stack([r[t + 1 : t + 1 + reference] for r, t in zip(reward, starts, strict=True)]) / np.float32(action_repeat),  # type: ignore[index]
+        np.stack([r[t + 1 : t + 1 + reference] for r, t in zip(reward, starts, strict=True)])
+        / np.float32(action_repeat),  # type: ignore[index]
         origin,
     )
 
@@ -49,9 +50,7 @@ def all_origins(episodes: list[Episode], prefix: int, reference: int, stride: in
     ).reshape(-1, 2)
 
 
-def choose_origins(
-    episodes: list[Episode], count: int, prefix: int, reference: int, rng: np.random.Generator
-) -> Array:
+def choose_origins(episodes: list[Episode], count: int, prefix: int, reference: int, rng: np.random.Generator) -> Array:
     """``count`` origins spread evenly over how much the segments were paid, so that good and bad ones both appear.
 
     All places are sorted by the segment's reward; one is drawn from each of ``count`` equal slices of the order.

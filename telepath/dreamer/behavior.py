@@ -98,9 +98,7 @@ class BehaviorLoss(NamedTuple):
     value: Tensor
 
 
-def imagine(
-    model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator
-) -> Imagined:
+def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
     """Follow the actor for ``horizon`` steps in the model; the gradient runs through dynamics and actions."""
     latent, features, entropies = start, [start.feature], []
     for _ in range(horizon):
@@ -145,9 +143,7 @@ def behavior_loss(
     imagined = imagine(model, behavior.actor, start, horizon, generator)
     future = imagined.feature[1:]
     discount = gamma * model.continuation(future)
-    returns = lambda_returns(
-        reward(future), behavior.critic.bootstrap(future), discount, settings.return_lambda, gamma
-    )
+    returns = lambda_returns(reward(future), behavior.critic.bootstrap(future), discount, settings.return_lambda, gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0).detach()
     with torch.no_grad():

@@ -1,6 +1,5 @@
 """Learning online: collect an episode, update as often as the ratio says, and so on until the budget of steps is spent."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 

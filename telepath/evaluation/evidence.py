@@ -22,9 +22,9 @@ FACTS = ("source_steps", "target_steps", "observation_names", "frame_seconds")
 class Reenactments(NamedTuple):
     """Source segments and what the target model imagined for them.
 
-    reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows behind
-    a path's end repeat its last pair; cost (S,) per reference frame; history (iterations, S): best cost so far;
-    inverse (D,): the frame scale; tau: the cost at which a match counts 1/e.
+    reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows
+    behind a path's end repeat its last pair; cost (S,) per reference frame; history (iterations, S): the best
+    so far; inverse (D,): the frame scale; tau: the cost at which a match counts 1/e.
     """
 
     reference: Array
@@ -40,8 +40,8 @@ class Evidence(NamedTuple):
     """Everything a report is written from; columns and keys as the stages write them.
 
     source_curve, oracle_curve: steps, updates, return; diary: Telepath's rounds, known without true reward;
-    returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true, inferred,
-    predicted, confidence, policy, all (R,); gap: seconds, divergence; facts: steps, frames, observation names.
+    returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
+    inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; facts: steps, frames, names.
     """
 
     source_curve: pd.DataFrame

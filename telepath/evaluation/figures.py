@@ -283,7 +283,7 @@ def rewards(
     everything = np.concatenate([heldout["true"], heldout["inferred"]])
     limits = (min(0.0, float(everything.min())), max(float(everything.max()), 1e-3))
     with drawing(path, 5.4) as figure:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.25, 1])[:, 0]
         axes = top.subplots(1, len(policies), squeeze=False)[0]
         for panel, policy in zip(axes, policies, strict=True):
             reward_scatter(panel, heldout_of(heldout, policy), policy, limits)

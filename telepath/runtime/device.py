@@ -38,7 +38,8 @@ def be_deterministic() -> None:
     """Have torch refuse operations whose result varies between runs: outputs are cached by their bytes."""
     # cuBLAS reads this when it is first used; without it torch refuses every matrix product on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # Not `use_deterministic_algorithms`: the same switch, but it imports the compiler, which takes a second.
+    torch.set_deterministic_debug_mode("error")
     # Otherwise torch fills all memory that it hands out uninitialised: a debugging aid, and it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

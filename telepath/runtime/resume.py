@@ -43,7 +43,7 @@ class Scratch:
     ) -> None:
         """Give the lock back; a folder without a checkpoint goes too."""
         assert self._lock is not None
-        if not self._state.exists():
+        if not self.holds_state():
             # While it is locked, so that nobody can have found the lock file who might still come to own it:
             # `acquire` looks once more whether what it locked is what has the name.
             with contextlib.suppress(OSError):
@@ -52,9 +52,13 @@ class Scratch:
         os.close(self._lock)
         self._lock = None
 
+    def holds_state(self) -> bool:
+        """Whether there is a checkpoint; asks no lock."""
+        return self._state.exists()
+
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None. A damaged one is reported on stderr and counts as none."""
-        if not self._state.exists():
+        if not self.holds_state():
             return None
         try:
             state = load_state(self._state, kind="checkpoint")

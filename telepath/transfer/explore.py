@@ -81,9 +81,7 @@ class Exploration:
         self.model_learner = ModelLearner(
             agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss
         )
-        self.behavior_learner = BehaviorLearner(
-            agent.model, self.explorer, self.disagreement, dreamer, self.generator
-        )
+        self.behavior_learner = BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, self.generator)
         self.replay = Replay()
         self.updates = 0
 

@@ -25,7 +25,7 @@ from telepath.dreamer.replay import Batch, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import rollout
 from telepath.envs.suite import Environment
-from telepath.episodes import Array, Episode
+from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.transfer.labels import Labels

@@ -311,7 +311,7 @@ def test_nearest_is_exact_and_ordered():
 def test_nearest_in_lots(monkeypatch):
     x, y = sequences(1, 40, 2, 3), sequences(2, 30, 2, 3)
     whole = nearest(x, y, 5)
-    monkeypatch.setattr(dtw, "_LOT", 100)
+    monkeypatch.setattr(dtw, "_DISTANCES", 100)
     np.testing.assert_array_equal(nearest(x, y, 5), whole)
 
 
@@ -334,8 +334,8 @@ good_x, good_y = np.zeros((4, 3), np.float32), np.zeros((2, 5, 3), np.float32)
         ((good_x.tolist(), good_y), "x: expected a float32 array, got list"),
         ((good_x[:0], good_y), "at least one frame"),
         ((good_x, good_y[:, :0]), "at least one frame"),
-        ((good_x[:, :0], good_y[..., :0]), "at least one frame and one dimension"),
-        ((good_x[:, :2], good_y), "the same D, got 2 and 3"),
+        ((good_x[:, :0], good_y[..., :0]), "at least one frame and dimension"),
+        ((good_x[:, :2], good_y), r"the same D.* got x \\(1, 4, 2\\)"),
         ((good_x, good_y, -1), "window: expected .* got -1"),
         ((good_x, good_y, 2.5), "window: expected .* got 2.5"),
         ((good_x, good_y, None, np.ones(2)), r"weights: expected \(3,\).* got \(2,\)"),
@@ -350,7 +350,7 @@ def test_errors_of_a_batch(arguments, message):
 
 @pytest.mark.parametrize("slope", [0, -1.0, np.nan, np.inf])
 def test_errors_of_the_slope(slope):
-    with pytest.raises(ValueError, match="slope: expected a positive number"):
+    with pytest.raises(ValueError, match="slope: expected .* above 0, got"):
         dtw_batch(good_x, good_y, 2, slope=slope)
 
 
@@ -365,7 +365,7 @@ def test_errors_of_the_other_calls():
         with pytest.raises(ValueError, match=r"pairs: expected \(1, C\) integers"):
             dtw_pairs(good_x[None], good_y, pairs)
     for wrong in (-1, 2):
-        with pytest.raises(ValueError, match="pairs: expected indices from 0 to 1"):
+        with pytest.raises(ValueError, match="pairs: expected 0 to 1, got"):
             dtw_pairs(good_x[None], good_y, np.array([[wrong]]))
     with pytest.raises(ValueError, match="the same F and D"):
         nearest(good_y, good_y[:, :2], 1)
@@ -378,15 +378,16 @@ def test_works_where_nothing_can_be_written(tmp_path):
     """Package and home read-only: compiled in memory."""
     package = Path(dtw.__file__).parents[1]
     copy = tmp_path / "site" / "telepath"
-    for name in ("__init__.py", "errors.py", "episodes.py", "alignment/__init__.py", "alignment/dtw.py"):
+    for name in ("__init__.py", "errors.py", "episodes.py", "alignment/__init__.py", "alignment/dtw.py", "alignment/lanes.py"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(package / name, copy / name)
     for folder in (copy / "alignment", copy):
         (folder / "__pycache__").touch()  # a file in the place of the folder: not even root can write there
     home = tmp_path / "home"
     home.touch()
-    code = "from telepath.alignment import dtw; print(dtw._warp.stats.cache_path)"
+    code = "from telepath.alignment import dtw; print(dtw.__file__)"
     env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(copy.parent)}
     env.pop("NUMBA_CACHE_DIR", None)
     run = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert Path(run.stdout.strip()) == copy / "alignment" / "dtw.py"

@@ -6,9 +6,7 @@ from telepath.dreamer.networks import EnsembleMLP, Gaussian, kl, symexp, symlog
 
 def random_gaussian(seed: int) -> Gaussian:
     generator = torch.Generator().manual_seed(seed)
-    return Gaussian(
-        torch.randn(5, 3, generator=generator), 0.2 + torch.rand(5, 3, generator=generator)
-    )
+    return Gaussian(torch.randn(5, 3, generator=generator), 0.2 + torch.rand(5, 3, generator=generator))
 
 
 def reference(p: Gaussian) -> Independent:

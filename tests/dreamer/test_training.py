@@ -18,7 +18,13 @@ def make(small: DreamerSettings) -> Callable[..., OnlineTraining]:
         environment = PointEnvironment()
         episodes = seed_episodes(environment, 2, seed)  # type: ignore[arg-type]
         return OnlineTraining(
-            "point", environment, episodes, small, steps=steps, update_ratio=update_ratio, seed=seed  # type: ignore[arg-type]
+            "point",
+            environment,
+            episodes,
+            small,
+            steps=steps,
+            update_ratio=update_ratio,
+            seed=seed,  # type: ignore[arg-type]
         )
 
     return make_training
@@ -44,9 +50,7 @@ def test_the_same_seed_gives_the_same_agent_and_another_seed_another(make: Calla
 
 
 @pytest.mark.parametrize("stop", [1, 17, 33])
-def test_a_run_taken_up_from_a_checkpoint_ends_in_the_same_bits(
-    make: Callable[..., OnlineTraining], stop: int
-) -> None:
+def test_a_run_taken_up_from_a_checkpoint_ends_in_the_same_bits(make: Callable[..., OnlineTraining], stop: int) -> None:
     class Stop(Exception):
         pass
 

@@ -54,7 +54,13 @@ def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, p
         }
     )
     rounds = pd.DataFrame(
-        {"round": number, "steps": steps, "return": true, "low": true - 45, "high": np.minimum(true + 35, 1000)}
+        {
+            "round": number,
+            "steps": steps,
+            "return": true,
+            "low": true - 45,
+            "high": np.minimum(true + 35, 1000),
+        }
     )
     return diary, rounds
 

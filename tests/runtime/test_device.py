@@ -14,7 +14,7 @@ def as_before() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

@@ -24,7 +24,15 @@ def tiny(params: Params, small: DreamerSettings) -> Params:
     match = params.label.match.model_copy(update={"window": 6, "stride": 3, "null_windows": 20, "tolerance": 2.0})
     cem = params.label.cem.model_copy(update={"iterations": 2, "population": 8})
     labels = params.label.model_copy(
-        update={"segments": 6, "prefix": 3, "reference": 4, "initial_latents": 2, "chunk": 4, "match": match, "cem": cem}
+        update={
+            "segments": 6,
+            "prefix": 3,
+            "reference": 4,
+            "initial_latents": 2,
+            "chunk": 4,
+            "match": match,
+            "cem": cem,
+        }
     )
     target = params.target.model_copy(
         update={"rounds": 3, "first_updates": 4, "realign": 2, "finalists": 2, "final_episodes": 1}
@@ -50,7 +58,15 @@ class Transfer:
 
     def label(self) -> Labels:
         return label(
-            self.source, self.exploration, self.reenactor, self.pool, self.tiny.label, None, 0, Counting(), NoScratch()  # type: ignore[arg-type]
+            self.source,
+            self.exploration,
+            self.reenactor,
+            self.pool,
+            self.tiny.label,
+            None,
+            0,
+            Counting(),
+            NoScratch(),  # type: ignore[arg-type]
         )
 
     def refinement(self) -> Refinement:

@@ -1,0 +1,34 @@
+"""The report: reports/index.md, reports/metrics.json and the figures."""
+
+from stages.artefacts import (
+    EVALUATION,
+    FACTS,
+    LABELS,
+    ORACLE_CURVE,
+    REPORTS,
+    SOURCE_CURVE,
+    SOURCE_EPISODES,
+    TARGET_ROUNDS,
+)
+from stages.harness import Context, run
+from telepath.config import Params
+from telepath.evaluation.evidence import read_evidence, read_reenactments
+from telepath.evaluation.report import write_report
+
+
+def main(params: Params, context: Context) -> None:
+    """Gather the evidence and write."""
+    repeat = params.tasks[params.task].action_repeat
+    evidence = read_evidence(
+        source_curve=SOURCE_CURVE,
+        oracle_curve=ORACLE_CURVE,
+        diary=TARGET_ROUNDS,
+        evaluation=EVALUATION,
+        facts=FACTS,
+        reenactments=read_reenactments(LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat),
+    )
+    write_report(evidence, params, REPORTS)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,479 @@
+"""The compiled core of ``dtw``: sixteen candidates at once, one in each lane of a vector.
+
+The sixteen costs of one cell stand side by side in a vector of float32. The recursion has no branch that depends
+on data, so the same instructions fill sixteen tables, and no lane ever looks at another one.
+
+The time goes into the local costs: two instructions, difference and square-and-add, for each cell and dimension.
+Three measures keep the arithmetic units fed.
+
+    pack    a tile of 16 candidates is transposed once, so that dimension d of frame j of all of them is one load
+    rows    four rows of the table are filled together, so that each loaded vector is used four times
+    strips  the table is filled in strips of so few columns that their packed frames stay in the nearest cache
+
+Compiled functions pass addresses, not arrays, to each other: an array brings a reference count along, whose
+upkeep costs more than the work in the innermost loop. The vectors are LLVM's, which splits them where the
+machine's are shorter.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from telepath.episodes import Array
+
+LANES = 16
+"""Candidates in a tile."""
+
+_ROWS = 4
+_STRIP_BYTES = 32 * 1024  # packed frames of a strip
+_STRIP_LEAST = 8  # columns of a strip, however large its frames
+
+# ----------------------------------------------------------------------------------------------------------
+# Vectors in compiled code
+
+
+class _VectorType(types.Type):
+    """Sixteen float32 in a register, with +, - and * lane by lane."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{LANES}")
+
+
+_vector = _VectorType()
+_FLOAT, _LONG = ir.FloatType(), ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: types.Type) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _arithmetic(operation: Callable, instruction: str) -> None:
+    @infer_global(operation)
+    class _Typing(ConcreteTemplate):
+        cases = [signature(_vector, _vector, _vector)]  # noqa: RUF012
+
+    @lower_builtin(operation, _vector, _vector)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+
+
+def _constant(number: float) -> Any:
+    @intrinsic
+    def constant(typing: Any) -> Any:
+        return _vector(), lambda context, builder, sig, args: ir.Constant(_VECTOR, [number] * LANES)
+
+    return constant
+
+
+_zero, _inf = _constant(0.0), _constant(float("inf"))
+
+
+@intrinsic
+def _multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once where the machine can."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return builder.call(fused, args)
+
+    return _vector(_vector, _vector, _vector), lower
+
+
+@intrinsic
+def _minimum(typing: Any, a: Any, b: Any) -> Any:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *args), *args)
+
+    return _vector(_vector, _vector), lower
+
+
+def _pointer(builder: Any, address: Any, kind: ir.Type, position: Any, size: int) -> Any:
+    """Pointer to the ``position``-th thing of ``size`` bytes behind an address."""
+    offset = builder.mul(position, ir.Constant(_LONG, size))
+    return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+
+
+@intrinsic
+def _load(typing: Any, address: Any, k: Any) -> Any:
+    """The k-th vector behind an address."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0], _VECTOR, args[1], 4 * LANES), align=4)
+
+    return _vector(types.int64, types.int64), lower
+
+
+@intrinsic
+def _store(typing: Any, address: Any, k: Any, value: Any) -> Any:
+    """Write the k-th vector behind an address."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], _pointer(builder, args[0], _VECTOR, args[1], 4 * LANES), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, _vector), lower
+
+
+@intrinsic
+def _broadcast(typing: Any, address: Any, k: Any) -> Any:
+    """The k-th float32 behind an address, in all lanes."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = builder.load(_pointer(builder, args[0], _FLOAT, args[1], 4), align=4)
+        single = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(_LONG, 0))
+        return _shuffle(builder, single, single, [0] * LANES)
+
+    return _vector(types.int64, types.int64), lower
+
+
+@intrinsic
+def _integer(typing: Any, address: Any, k: Any) -> Any:
+    """The k-th int64 behind an address."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0], _LONG, args[1], 8), align=8)
+
+    return types.int64(types.int64, types.int64), lower
+
+
+@intrinsic
+def _gather(typing: Any, addresses: Any, offset: Any) -> Any:
+    """One float32 each, ``offset`` bytes behind each of 16 addresses."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        gathered = ir.Constant(_VECTOR, ir.Undefined)
+        for lane, pointer in enumerate(_pointers(builder, *args, _FLOAT)):
+            value = builder.load(pointer, align=1)
+            gathered = builder.insert_element(gathered, value, ir.Constant(_LONG, lane))
+        return gathered
+
+    return _vector(types.int64, types.int64), lower
+
+
+@intrinsic
+def _gather_4(typing: Any, addresses: Any, offset: Any) -> Any:
+    """Four float32 each, ``offset`` bytes behind each of 16 addresses: four vectors."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        four = ir.VectorType(_FLOAT, 4)
+        loaded = [builder.load(pointer, align=1) for pointer in _pointers(builder, *args, four)]
+        # Quarter s of vector q is what lane 4s + q loaded. Each quarter is then transposed, four by four.
+        quarters = []
+        for q in range(4):
+            halves = [_shuffle(builder, loaded[q + s], loaded[q + s + 4], range(8)) for s in (0, 8)]
+            quarters.append(_shuffle(builder, *halves, range(LANES)))
+        low = [4 * s + e + v for s in range(4) for e in (0, 1) for v in (0, LANES)]
+        high = [e + 2 for e in low]
+        first = [4 * s + e + v for s in range(4) for v in (0, LANES) for e in (0, 1)]
+        second = [e + 2 for e in first]
+        values = []
+        for half in (low, high):
+            left, right = (_shuffle(builder, *quarters[q : q + 2], half) for q in (0, 2))
+            values += [_shuffle(builder, left, right, pair) for pair in (first, second)]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(_vector, 4)(types.int64, types.int64), lower
+
+
+def _shuffle(builder: Any, a: Any, b: Any, lanes: Any) -> Any:
+    lanes = list(lanes)
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+
+def _pointers(builder: Any, addresses: Any, offset: Any, kind: ir.Type) -> list[Any]:
+    """Pointers ``offset`` bytes behind the 16 addresses that stand at ``addresses``."""
+    places = [_pointer(builder, addresses, _LONG, ir.Constant(_LONG, lane), 8) for lane in range(LANES)]
+    return [_pointer(builder, builder.load(place), kind, offset, 1) for place in places]
+
+
+# ----------------------------------------------------------------------------------------------------------
+# The recursion
+
+
+def _compiled(function: Callable) -> Any:
+    """Numba without the GIL, cached on disk where some directory can be written."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package nor the user's cache directory is writable
+        return njit(**options)(function)
+
+
+_inlined = njit(forceinline=True, error_model="numpy")
+
+
+class _Tile(NamedTuple):
+    """What it takes to fill the tables of one tile: sizes, and addresses."""
+
+    length: int
+    frames: int
+    dim: int
+    x: int  # the reference, (length, dim) float32
+    weights: int  # (dim,) float32, or address 0
+    candidates: int  # 16 addresses of their frame 0
+    frame_stride: int
+    dim_stride: int
+    first: int  # (length,) int64: the band
+    last: int
+    goal: int  # first column of the last row in which a path may end
+    packed: int  # vector (j - j0) dim + d: dimension d of frame j, in a strip that begins at column j0
+    row: int  # vector j - j0: C(i, j) for the last row that has been filled
+    edge: int  # vector i + 1: C(i, j0 - 1)
+    table: int  # vector i frames + j: C(i, j), or address 0
+    cost: int  # one vector
+
+
+@_inlined
+def _pack(tile: _Tile, begin: int, end: int) -> Any:
+    """Transpose frames begin <= j < end; zero in lanes where all is finite, NaN in the others."""
+    dim, trace = tile.dim, _zero()
+    for j in range(begin, end):
+        offset, k = j * tile.frame_stride, (j - begin) * dim
+        if tile.dim_stride == 4 and dim >= 4:
+            for step in range(0, dim, 4):
+                d = min(step, dim - 4)  # the last four may overlap those before
+                p, q, r, s = _gather_4(tile.candidates, offset + 4 * d)
+                _store(tile.packed, k + d, p)
+                _store(tile.packed, k + d + 1, q)
+                _store(tile.packed, k + d + 2, r)
+                _store(tile.packed, k + d + 3, s)
+                trace = _multiply_add(p, _zero(), _multiply_add(q, _zero(), trace))
+                trace = _multiply_add(r, _zero(), _multiply_add(s, _zero(), trace))
+        else:
+            for d in range(dim):
+                p = _gather(tile.candidates, offset + d * tile.dim_stride)
+                _store(tile.packed, k + d, p)
+                trace = _multiply_add(p, _zero(), trace)
+    return trace
+
+
+@_inlined
+def _local_costs(tile: _Tile, x_a: int, x_b: int, x_c: int, x_d: int, k: int) -> Any:
+    """sum_d w_d (x_d - y_d)^2 of four reference frames with the packed frame that begins at vector k."""
+    a, b, c, d = _zero(), _zero(), _zero(), _zero()
+    if tile.weights == 0:
+        for e in range(tile.dim):
+            y = _load(tile.packed, k + e)
+            p, q = y - _broadcast(x_a, e), y - _broadcast(x_b, e)
+            r, s = y - _broadcast(x_c, e), y - _broadcast(x_d, e)
+            a, b = _multiply_add(p, p, a), _multiply_add(q, q, b)
+            c, d = _multiply_add(r, r, c), _multiply_add(s, s, d)
+    else:
+        for e in range(tile.dim):
+            y, w = _load(tile.packed, k + e), _broadcast(tile.weights, e)
+            p, q = y - _broadcast(x_a, e), y - _broadcast(x_b, e)
+            r, s = y - _broadcast(x_c, e), y - _broadcast(x_d, e)
+            a, b = _multiply_add(w * p, p, a), _multiply_add(w * q, q, b)
+            c, d = _multiply_add(w * r, r, c), _multiply_add(w * s, s, d)
+    return a, b, c, d
+
+
+@_inlined
+def _inside(first: int, j: int, last: int, cost: Any) -> Any:
+    return cost if first <= j <= last else _inf()
+
+
+@_inlined
+def _fill_rows(tile: _Tile, i: int, j0: int, j1: int, corner: Any) -> Any:
+    """Rows i to i + 3 of the table, or as many as there are, in columns j0 <= j < j1.
+
+    corner: C(i - 1, j0 - 1); returns that of the next four rows. ``tile.row`` goes from row i - 1 to row i + 3,
+    ``tile.edge`` of these rows from column j0 - 1 to column j1 - 1.
+    """
+    row, edge, table, frames, bytes_ = tile.row, tile.edge, tile.table, tile.frames, 4 * tile.dim
+    rows = min(_ROWS, tile.length - i)
+    # Rows past the last one repeat it; what they give is not used.
+    i_b, i_c, i_d = min(i + 1, i + rows - 1), min(i + 2, i + rows - 1), i + rows - 1
+    x_a, x_b, x_c, x_d = (
+        tile.x + i * bytes_,
+        tile.x + i_b * bytes_,
+        tile.x + i_c * bytes_,
+        tile.x + i_d * bytes_,
+    )
+    first_a, last_a = _integer(tile.first, i), _integer(tile.last, i)
+    first_b, last_b = _integer(tile.first, i_b), _integer(tile.last, i_b)
+    first_c, last_c = _integer(tile.first, i_c), _integer(tile.last, i_c)
+    first_d, last_d = _integer(tile.first, i_d), _integer(tile.last, i_d)
+    begin, end = max(first_a, j0), min(last_d + 1, j1)
+    next_corner = _load(edge, i + rows)
+    left_a, left_b, left_c, left_d = _inf(), _inf(), _inf(), _inf()
+    if begin == j0:
+        left_a, left_b = _load(edge, i + 1), _load(edge, i + 2)
+        left_c, left_d = _load(edge, i + 3), _load(edge, i + 4)
+    else:
+        corner = _load(row, begin - 1 - j0)
+        _store(row, begin - 1 - j0, _inf())  # this column has left the band, for these rows and all below
+    for j in range(begin, end):
+        a, b, c, d = _local_costs(tile, x_a, x_b, x_c, x_d, (j - j0) * tile.dim)
+        if j < first_d or j > last_a:
+            a, b = _inside(first_a, j, last_a, a), _inside(first_b, j, last_b, b)
+            c, d = _inside(first_c, j, last_c, c), _inside(first_d, j, last_d, d)
+        up = _load(row, j - j0)
+        a = a + _minimum(_minimum(corner, up), left_a)
+        b = b + _minimum(_minimum(left_a, a), left_b)
+        c = c + _minimum(_minimum(left_b, b), left_c)
+        d = d + _minimum(_minimum(left_c, c), left_d)
+        corner, left_a, left_b, left_c, left_d = up, a, b, c, d
+        _store(row, j - j0, d if rows == 4 else c if rows == 3 else b if rows == 2 else a)
+        if table != 0:
+            _store(table, i * frames + j, a)
+            _store(table, (i + 1) * frames + j, b)
+            _store(table, (i + 2) * frames + j, c)
+            _store(table, (i + 3) * frames + j, d)
+    if end < j1:
+        left_a, left_b, left_c, left_d = _inf(), _inf(), _inf(), _inf()
+    _store(edge, i + 1, left_a)
+    _store(edge, i + 2, left_b)
+    _store(edge, i + 3, left_c)
+    _store(edge, i + 4, left_d)
+    return next_corner
+
+
+@_compiled
+def _warp_tile(tile: _Tile, open_begin: bool, width: int) -> None:
+    """The costs of one tile, NaN for those that are not finite, filling ``width`` columns of the table at a time."""
+    best, trace = _inf(), _zero()
+    for i in range(tile.length + _ROWS):
+        _store(tile.edge, i, _inf())
+    _store(tile.edge, 0, _zero())  # C(-1, -1), where a path begins
+    start = _integer(tile.last, 0) + 1 if open_begin else 0  # or C(-1, j) for all j < start
+    end = _integer(tile.last, tile.length - 1) + 1
+    top, bottom = 0, 0  # rows top <= i < bottom meet the strip
+    for j0 in range(0, tile.frames, width):
+        j1 = min(j0 + width, tile.frames)
+        trace = trace + _pack(tile, j0, j1)
+        while top < tile.length and _integer(tile.last, top) < j0:
+            top += 1
+        while bottom < tile.length and _integer(tile.first, bottom) < j1:
+            bottom += 1
+        for j in range(j0, j1):  # row top - 1: outside of the band, unless it is row -1
+            _store(tile.row, j - j0, _zero() if j < start else _inf())
+        corner = _load(tile.edge, top)
+        _store(tile.edge, top, _load(tile.row, j1 - 1 - j0))
+        for i in range(top, bottom, _ROWS):
+            corner = _fill_rows(tile, i, j0, j1, corner)
+        if bottom == tile.length:
+            for j in range(max(tile.goal, j0), min(end, j1)):
+                best = _minimum(best, _load(tile.row, j - j0))
+    _store(tile.cost, 0, best + trace)
+
+
+@_inlined
+def _vectors(count: int) -> Array:
+    """``count`` vectors, each on a cache line of its own: loads across two lines take twice the time."""
+    array = np.empty((count + 1) * LANES, np.float32)
+    skip = -array.ctypes.data % 64 // 4
+    return array[skip : skip + count * LANES]
+
+
+@_compiled
+def warp(
+    x: Array,
+    finite: Array,
+    address: int,
+    strides: tuple[int, int, int, int],
+    frames: int,
+    index: Array,
+    weights: Array,
+    first: Array,
+    last: Array,
+    open_begin: bool,
+    open_end: bool,
+    begin: int,
+    end: int,
+    cost: Array,
+    path: Array,
+    steps: Array,
+) -> None:
+    """Costs of tiles begin <= t < end: those of group s = 0 first, 16 candidates each, then those of s = 1, ...
+
+    x: references (S, N, D), contiguous; finite: (S,), whether they are. Candidate b of group s, frame j < frames
+    and dimension d stand at address + s strides[0] + index[s, b] strides[1] + j strides[2] + d strides[3], in
+    bytes: so one compiled version serves all layouts. weights: (D,) or (0,). first, last: (N,), the band, both
+    ascending, with a path in it. Written are cost (S, B) and, unless empty, path (S, B, N + M - 1, 2) with the
+    paths' lengths (S, B), which are 0 for values that are not finite.
+    """
+    _, length, dim = x.shape
+    count = index.shape[1]
+    tiles = (count + LANES - 1) // LANES
+    width = min(frames, max(_STRIP_LEAST, _STRIP_BYTES // (4 * LANES * dim)))
+    packed, row, edge, result = _vectors(width * dim), _vectors(width), _vectors(length + _ROWS), _vectors(1)
+    # Four rows are filled at a time: the last ones may lie past the end of the table.
+    table = _vectors((length + _ROWS - 1) * frames if len(steps) else 0)
+    candidates = np.empty(LANES, np.int64)
+    goal = first[-1] if open_end else last[-1]
+    for t in range(begin, end):
+        s, b = t // tiles, t % tiles * LANES
+        for lane in range(LANES):  # spare lanes repeat the last candidate
+            number = index[s, min(b + lane, count - 1)]
+            candidates[lane] = address + s * strides[0] + number * strides[1]
+        table[:] = np.inf
+        tile = _Tile(
+            length,
+            frames,
+            dim,
+            x.ctypes.data + 4 * s * length * dim,
+            weights.ctypes.data if len(weights) else 0,
+            candidates.ctypes.data,
+            strides[2],
+            strides[3],
+            first.ctypes.data,
+            last.ctypes.data,
+            goal,
+            packed.ctypes.data,
+            row.ctypes.data,
+            edge.ctypes.data,
+            table.ctypes.data if len(steps) else 0,
+            result.ctypes.data,
+        )
+        _warp_tile(tile, open_begin, width)
+        for lane in range(min(LANES, count - b)):
+            known = finite[s] and not np.isnan(result[lane])
+            cost[s, b + lane] = result[lane] if known else np.inf
+            if len(steps):
+                costs = table[: length * frames * LANES].reshape(length, frames, LANES)[:, :, lane]
+                j = goal + np.argmin(costs[-1, goal : last[-1] + 1])
+                steps[s, b + lane] = _trace(costs, j, open_begin, path[s, b + lane]) if known else 0
+
+
+@_compiled
+def _trace(costs: Array, j: int, open_begin: bool, path: Array) -> int:
+    """The path to (N - 1, j), written forwards, its last pair repeated behind its end; returns its length."""
+    i = len(costs) - 1
+    at = len(path) - 1
+    path[at, 0], path[at, 1] = i, j
+    while i > 0 or (j > 0 and not open_begin):
+        if i == 0:
+            j -= 1
+        elif j == 0:
+            i -= 1
+        else:
+            corner, up, left = costs[i - 1, j - 1], costs[i - 1, j], costs[i, j - 1]
+            if corner <= up and corner <= left:
+                i, j = i - 1, j - 1
+            elif up <= left:
+                i -= 1
+            else:
+                j -= 1
+        at -= 1
+        path[at, 0], path[at, 1] = i, j
+    steps = len(path) - at
+    path[:steps] = path[at:].copy()
+    path[steps:] = path[steps - 1]
+    return steps

@@ -1,0 +1,130 @@
+"""Findings: every number of the report, computed once from the evidence and the settings."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from telepath.config import GapSettings, Params
+from telepath.episodes import Array
+from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
+from telepath.evaluation.scores import Interval, correlation, gap_closure, iqm, mean_interval, ratio
+
+AGENTS = ("source", "random", "zero_shot", "action_hold", "telepath", "oracle")
+"""All agents, in the order in which they are shown; action hold only where it applies."""
+
+Metrics = dict[str, float | int | None]
+
+
+class Choice(NamedTuple):
+    """The shipped round beside the best one: round numbers, and their true returns."""
+
+    shipped: int
+    shipped_return: float
+    best: int
+    best_return: float
+    rounds: int
+
+    @property
+    def share(self) -> float | None:
+        """True return of the shipped round over the best round's."""
+        return ratio(self.shipped_return, self.best_return)
+
+
+class Findings(NamedTuple):
+    """What the page says in words.
+
+    intervals: mean return per agent with its interval; iqms: interquartile means; labels: correlation of
+    inferred with true reward per held-out policy; choice: how well the shipped round was chosen; metrics: for
+    metrics.json.
+    """
+
+    intervals: dict[str, Interval]
+    iqms: dict[str, float]
+    labels: dict[str, float | None]
+    choice: Choice
+    metrics: Metrics
+
+    def over(self, agent: str, other: str) -> float | None:
+        """Mean return of one agent over another's."""
+        return ratio(self.intervals[agent].mean, self.intervals[other].mean)
+
+
+def find(evidence: Evidence, params: Params) -> Findings:
+    """All the numbers."""
+    samples = {
+        agent: evidence.returns.loc[evidence.returns["agent"] == agent, "return"].to_numpy(np.float64)
+        for agent in AGENTS
+    }
+    samples = {agent: sample for agent, sample in samples.items() if len(sample)}
+    intervals = {
+        agent: mean_interval(sample, params.evaluate.confidence) for agent, sample in samples.items()
+    }
+    choice = judge_choice(evidence.diary, evidence.rounds)
+    labels = {}
+    for policy in HELDOUT_POLICIES:
+        held = heldout_of(evidence.heldout, policy)
+        labels[policy] = correlation(held["true"], held["inferred"])
+    metrics = (
+        return_metrics(intervals)
+        | reward_metrics(evidence)
+        | {
+            "telepath_iqm": iqm(samples["telepath"]),
+            "shipped_round": choice.shipped,
+            "shipped_over_best": choice.share,
+            "source_steps": int(evidence.facts["source_steps"]),
+            "target_steps": int(evidence.facts["target_steps"]),
+            "induced_gap": mean_divergence(evidence.gap["divergence"].to_numpy(np.float64)),
+        }
+    )
+    iqms = {agent: iqm(sample) for agent, sample in samples.items()}
+    return Findings(intervals, iqms, labels, choice, metrics)
+
+
+def return_metrics(intervals: dict[str, Interval]) -> Metrics:
+    """Means of all agents, and Telepath beside the others."""
+    mean = {agent: interval.mean for agent, interval in intervals.items()}
+    telepath = intervals["telepath"]
+    return {f"{agent}_return": mean.get(agent) for agent in AGENTS} | {
+        "telepath_return_low": telepath.low,
+        "telepath_return_high": telepath.high,
+        "gap_closure": gap_closure(telepath.mean, mean["zero_shot"], mean["oracle"]),
+        "telepath_over_source": ratio(telepath.mean, mean["source"]),
+        "telepath_over_oracle": ratio(telepath.mean, mean["oracle"]),
+    }
+
+
+def reward_metrics(evidence: Evidence) -> Metrics:
+    """How good labels, reward model, alignments and the choice by inferred return are."""
+    held, both = evidence.heldout, evidence.diary.merge(evidence.rounds, on="round")
+    found = evidence.reenactments
+    return {
+        "label_correlation": correlation(held["true"], held["inferred"]),
+        "reward_model_correlation": correlation(held["true"], held["predicted"]),
+        "alignment_cost_median": float(np.median(found.cost)),
+        "aligned_share": float(np.mean(found.cost < found.tau)),
+        "selection_correlation": correlation(both["inferred_return"].to_numpy(), both["return"].to_numpy()),
+    }
+
+
+def judge_choice(diary: pd.DataFrame, rounds: pd.DataFrame) -> Choice:
+    """The shipped round and the round whose true return was best (the first of equals)."""
+    true = dict(zip(rounds["round"].tolist(), rounds["return"].tolist(), strict=True))
+    shipped = int(diary["round"].to_numpy()[diary["shipped"].to_numpy().argmax()])
+    best = max(true, key=lambda number: true[number])
+    return Choice(shipped, true[shipped], best, true[best], len(true))
+
+
+def mean_divergence(divergence: Array) -> float:
+    """The size of a gap in one number: mean divergence, the common start left out."""
+    return float(divergence[1:].mean()) if len(divergence) > 1 else 0.0
+
+
+def differences(gap: GapSettings, source_repeat: int) -> dict[str, float | int]:
+    """The gap's keys that differ from the identity gap, with the target's value."""
+    identity = GapSettings(action_repeat=source_repeat)
+    return {
+        name: getattr(gap, name)
+        for name in GapSettings.model_fields
+        if getattr(gap, name) != getattr(identity, name)
+    }

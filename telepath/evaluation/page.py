@@ -1,0 +1,308 @@
+"""The page: findings in plain sentences, as Markdown that any git host renders."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from telepath.alignment.rates import Rates
+from telepath.config import Params
+from telepath.evaluation.evidence import Evidence
+from telepath.evaluation.figures import NAMES, percent
+from telepath.evaluation.findings import Findings, differences
+from telepath.evaluation.remarks import remarks, verdict
+
+PICTURES = (
+    (
+        "curves",
+        "Return against steps: the source at home; the oracle and Telepath's rounds in the target",
+        "Learning. The dots and the running means of source and oracle are training episodes, in which they "
+        "explore. Telepath's true return was recorded for this picture only; it saw the inferred one.",
+    ),
+    ("returns", "Bars of the true return of every agent, with intervals", "True return of every agent."),
+    (
+        "rewards",
+        "Inferred against true reward on held-out episodes of three policies, and over one episode",
+        "Inferred against true reward a frame, on target episodes that were never trained on. Darker cells "
+        "hold more steps. Below, an episode of the shipped policy.",
+    ),
+    (
+        "cem",
+        "Alignment cost over the iterations of the search, and at its end",
+        "The search for re-enactments: alignment cost per reference frame.",
+    ),
+    (
+        "alignments",
+        "Observations of three source segments and of their imagined re-enactments, with warping paths",
+        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. "
+        "Thin lines join the frames that the warping path matches.",
+    ),
+    (
+        "gap",
+        "Divergence of target and source under the same actions, against seconds",
+        "Divergence of target and source under the same actions, from the same states.",
+    ),
+)
+"""File name, alternative text and caption of every picture."""
+
+
+def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """The whole page."""
+    sections = [
+        f"# Telepath on {params.task}",
+        f"Setting: *{params.setting}*.",
+        "## Did the transfer work?",
+        answer(findings),
+        "## The agents",
+        agents(findings, evidence, params),
+        "## The gap",
+        gap(findings, evidence, params),
+        "## What it cost",
+        cost(evidence, params),
+        "## How good are the labels?",
+        labels(findings, evidence),
+        "## Which round was shipped?",
+        shipped(findings, evidence, params),
+        "## Where it fails",
+        shortcomings(findings, evidence),
+        "## Pictures",
+        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in PICTURES),
+        "## Make it again",
+        recipe(params),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A Markdown table; ``align`` has an l or r for every column."""
+    rule = ["---:" if side == "r" else "---" for side in align]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+
+
+def share(value: float | None) -> str:
+    """0.974 -> '97 %'; a dash where it is not defined."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or 'undefined'."""
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+def times(rate: float) -> str:
+    """How often the target decides, against the source."""
+    if rate > 1:
+        return "twice as often" if rate == 2 else f"{rate:g} times as often"
+    return f"once every {1 / rate:g} source steps"
+
+
+def answer(findings: Findings) -> str:
+    """One sentence, also when it failed."""
+    mean = {agent: interval.mean for agent, interval in findings.intervals.items()}
+    over, closure = findings.metrics["telepath_over_source"], findings.metrics["gap_closure"]
+    home = f"the source's {mean['source']:.0f} at home"
+    beside = f", against {home}" if over is None else f": {share(over)} of {home}"
+    if closure is not None and 0 < closure <= 1:
+        others = (
+            f", and {share(closure)} of the way from the unchanged source policy ({mean['zero_shot']:.0f}) "
+            f"to an oracle trained with the target's reward ({mean['oracle']:.0f})"
+        )
+    else:
+        others = (
+            f". The unchanged source policy scores {mean['zero_shot']:.0f}, and an oracle trained with the "
+            f"target's reward {mean['oracle']:.0f}"
+        )
+    return (
+        f"**{verdict(findings)}** Without reading the target's reward, Telepath scores "
+        f"{mean['telepath']:.0f} there{beside}{others}."
+    )
+
+
+def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """The table of agents."""
+    held = int(params.tasks[params.task].action_repeat / params.gap.action_repeat)
+    own = (
+        "observations and rewards"
+        if params.setting == "trajectories only"
+        else "observations, rewards and agent"
+    )
+    sees = {
+        "source": "its home, with reward",
+        "random": "nothing",
+        "zero_shot": "the source policy",
+        "action_hold": f"the source policy, every action held for {held} target steps",
+        "telepath": f"the source's {own}; the target without reward",
+        "oracle": "the target with reward",
+    }
+    rows = [
+        [
+            f"**{NAMES[agent]}**" if agent == "telepath" else NAMES[agent],
+            f"{interval.mean:.0f}",
+            f"{interval.low:.0f} to {interval.high:.0f}",
+            f"{findings.iqms[agent]:.0f}",
+            share(findings.over(agent, "source")),
+            share(findings.over(agent, "oracle")),
+            sees[agent],
+        ]
+        for agent, interval in findings.intervals.items()
+    ]
+    level = percent(params.evaluate.confidence)
+    header = ["agent", "return", f"{level} interval", "IQM", "over source", "over oracle", "what it may see"]
+    count = evidence.returns.groupby("agent").size().min()
+    notes = (
+        f"True returns, means over {count} episodes that begin in the same states for every agent in the "
+        "target, with bootstrap intervals. IQM is the mean of the middle half."
+    )
+    if "action_hold" not in findings.intervals:
+        notes += " Holding actions does not apply: the target is not faster than the source."
+    return table(header, rows, "lrrrrrl") + "\n\n" + notes
+
+
+def gap(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """What differs, and how far that drives the two apart."""
+    task, declared = (
+        params.tasks[params.task],
+        differences(params.gap, params.tasks[params.task].action_repeat),
+    )
+    rates = Rates(task.action_repeat, params.gap.action_repeat, evidence.facts["frame_seconds"])
+    if not declared:
+        return "No gap was declared: the target is the source, without its reward."
+    identity = {"action_repeat": str(task.action_repeat)}
+    rows = []
+    for name, value in declared.items():
+        additive = name == "action_repeat" or name.endswith(("noise", "delay"))
+        before, after = (identity.get(name, "0"), f"{value:g}") if additive else ("× 1", f"× {value:g}")
+        rows.append([f"`{name}`", before, after])
+    words = [table(["gap", "source", "target"], rows, "lrr")]
+    if rates.ratio != 1:
+        words.append(
+            f"A step lasts {rates.source_step_seconds:.3g} s at home and {rates.target_step_seconds:.3g} s "
+            f"in the target, so the target decides {times(rates.ratio)}."
+        )
+    return "\n\n".join([*words, divergence(findings, evidence, rates.ratio)])
+
+
+def divergence(findings: Findings, evidence: Evidence, rate: float) -> str:
+    """The induced gap in a sentence."""
+    size, last = findings.metrics["induced_gap"], evidence.gap.iloc[-1]
+    if not size:
+        alike = (
+            "Under the same actions, held as long on both sides, the two move exactly alike (induced gap 0)."
+        )
+        return alike + (
+            " All that separates them is when they decide." if rate != 1 else " The gap never shows."
+        )
+    return (
+        f"Under the same actions, from the same states, the two are {size:.2g} source spreads apart on "
+        f"average over the first {last['seconds']:.3g} s (the induced gap), and {last['divergence']:.2g} at "
+        "the end."
+    )
+
+
+def cost(evidence: Evidence, params: Params) -> str:
+    """Steps, frames and updates; no minutes, because those differ from machine to machine."""
+    facts, repeat = evidence.facts, params.gap.action_repeat
+    oracle = evidence.oracle_curve.iloc[-1]
+    sides = [
+        (
+            "source, at home",
+            facts["source_steps"],
+            source_frames(evidence, params),
+            evidence.source_curve,
+            "yes",
+        ),
+        (
+            "Telepath, in the target",
+            facts["target_steps"],
+            target_frames(evidence, params),
+            evidence.diary,
+            "no",
+        ),
+        ("oracle, in the target", oracle["steps"], oracle["steps"] * repeat, evidence.oracle_curve, "yes"),
+    ]
+    rows = [
+        [name, f"{steps:,.0f}", f"{frames:,.0f}", f"{log['updates'].iloc[-1]:,.0f}", reward]
+        for name, steps, frames, log, reward in sides
+    ]
+    return (
+        table(["who and where", "steps", "frames", "policy updates", "reward read"], rows, "lrrrl")
+        + "\n\nA step is one decision of the agent, a frame one step of the simulator. Telepath's steps hold "
+        "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. Evaluation is "
+        "not counted."
+    )
+
+
+def source_frames(evidence: Evidence, params: Params) -> int:
+    """Simulator frames at home."""
+    steps = evidence.facts["source_steps"]
+    return int(evidence.facts.get("source_frames", steps * params.tasks[params.task].action_repeat))
+
+
+def target_frames(evidence: Evidence, params: Params) -> int:
+    """Simulator frames in the target, Telepath's."""
+    return int(evidence.facts.get("target_frames", evidence.facts["target_steps"] * params.gap.action_repeat))
+
+
+def labels(findings: Findings, evidence: Evidence) -> str:
+    """Correlations, bias and alignment cost."""
+    held, found, metrics = evidence.heldout, evidence.reenactments, findings.metrics
+    by_policy = ", ".join(f"{NAMES[policy]} {number(r)}" for policy, r in findings.labels.items())
+    true, inferred = float(np.mean(held["true"])), float(np.mean(held["inferred"]))
+    bias = f" In total, {share(inferred / true)} of the true reward was inferred." if true > 0 else ""
+    first, last = np.median(found.history[0]), np.median(found.cost)
+    return (
+        f"On {len(held['true']):,} held-out target steps, the inferred reward correlates "
+        f"{number(metrics['label_correlation'])} with the true one ({by_policy}). The reward model that was "
+        f"trained on it correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
+        f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
+        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a frame, the mean squared "
+        "difference of matched frames in units of each dimension's spread. "
+        f"{share(metrics['aligned_share'])} of the segments ended below {found.tau:.2g}, the cost at which "
+        "a match counts 1/e."
+    )
+
+
+def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """Which round, why, and whether that was a good choice."""
+    choice, selection = findings.choice, findings.metrics["selection_correlation"]
+    row = evidence.diary[evidence.diary["round"] == choice.shipped].iloc[0]
+    finalists = int(evidence.diary["final_score"].notna().sum())
+    if choice.shipped == choice.best:
+        judgement = "That was the best choice: no round had a higher true return"
+    else:
+        judgement = f"The best would have been round {choice.best}, with {choice.best_return:.0f}"
+        judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
+    return (
+        f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {finalists} most promising "
+        f"rounds were rolled out again, its inferred return was the highest ({row['final_score']:.0f}). Its "
+        f"true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} episodes. "
+        f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
+    )
+
+
+def shortcomings(findings: Findings, evidence: Evidence) -> str:
+    """The automatic remarks as a list."""
+    found = remarks(findings, evidence)
+    if not found:
+        return (
+            "The automatic checks on returns, labels, alignments and the choice of the round found nothing."
+        )
+    return "\n".join(f"- {remark}" for remark in found)
+
+
+def recipe(params: Params) -> str:
+    """The settings that name this run, and the command."""
+    task = params.tasks[params.task]
+    declared = differences(params.gap, task.action_repeat)
+    rows = [
+        ["`task`", params.task],
+        ["`setting`", params.setting],
+        *([f"`seed.{name}`", str(value)] for name, value in params.seed),
+        *([f"`gap.{name}`", f"{value:g}"] for name, value in declared.items()),
+        *([f"`tasks.{params.task}.{name}`", str(value)] for name, value in task),
+        ["`evaluate.episodes`", str(params.evaluate.episodes)],
+    ]
+    return (
+        table(["setting", "value"], rows, "ll")
+        + "\n\nAll else is in `params.yaml`. With these settings in it, this command makes every number and "
+        "picture again:\n\n```sh\ndvc repro\n```"
+    )

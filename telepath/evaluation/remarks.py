@@ -1,0 +1,113 @@
+"""Remarks: where a run falls short, read off its numbers, and whether it worked at all."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from telepath.evaluation.evidence import Evidence
+from telepath.evaluation.findings import Findings
+
+GOOD_CORRELATION = 0.8
+GOOD_CHOICE = 0.9
+GOOD_TRANSFER = 0.85
+FEW_ALIGNED = 0.5
+OVERSHOOT = 1.25
+
+
+def verdict(findings: Findings) -> str:
+    """Did the transfer work? One word or two, from means and intervals."""
+    telepath, zero_shot = findings.intervals["telepath"], findings.intervals["zero_shot"]
+    closure, share = findings.metrics["gap_closure"], findings.metrics["telepath_over_source"]
+    if telepath.low > zero_shot.high:
+        return "Yes." if max(closure or 0, share or 0) >= GOOD_TRANSFER else "In part."
+    if closure is None and zero_shot.mean >= GOOD_TRANSFER * findings.intervals["source"].mean > 0:
+        return "There was little to transfer."
+    return "No." if telepath.mean <= zero_shot.mean else "Not clearly."
+
+
+def remarks(findings: Findings, evidence: Evidence) -> list[str]:
+    """All that is to be said against this run; empty if nothing is."""
+    return [
+        *remarks_on_returns(findings),
+        *remarks_on_labels(findings, evidence),
+        *remarks_on_choice(findings, evidence),
+        *remarks_on_terms(findings, evidence),
+    ]
+
+
+def remarks_on_returns(findings: Findings) -> Iterator[str]:
+    """Telepath against those who need less."""
+    found = findings.intervals
+    telepath = found["telepath"]
+    if telepath.mean < found["zero_shot"].mean:
+        yield (
+            f"Telepath is worse than doing nothing: it scores {telepath.mean:.0f}, and the unchanged source "
+            f"policy {found['zero_shot'].mean:.0f}."
+        )
+    elif telepath.low <= found["zero_shot"].high:
+        yield "The intervals of Telepath and of zero-shot overlap: the gain may be chance."
+    if "action_hold" in found and telepath.mean < found["action_hold"].mean:
+        yield (
+            f"Holding the source's actions is enough: that scores {found['action_hold'].mean:.0f}, more than "
+            f"Telepath's {telepath.mean:.0f}."
+        )
+    if telepath.mean <= found["random"].high:
+        yield f"Telepath is no better than random actions, which score {found['random'].mean:.0f}."
+    if found["source"].mean <= found["random"].high:
+        yield "The source itself scores no more at home than random actions do in the target. Train it first."
+
+
+def remarks_on_labels(findings: Findings, evidence: Evidence) -> Iterator[str]:
+    """Inferred reward and alignments."""
+    for key, name in (("label_correlation", "inferred reward"), ("reward_model_correlation", "reward model")):
+        value = findings.metrics[key]
+        if value is None:
+            yield f"Reward is constant in the held-out episodes: the {name} cannot be judged."
+        elif value < GOOD_CORRELATION:
+            yield f"The {name} correlates {value:.2f} with the true reward; {GOOD_CORRELATION} would be good."
+    aligned = findings.metrics["aligned_share"]
+    if aligned is not None and aligned < FEW_ALIGNED:
+        yield (
+            f"Only {100 * aligned:.0f} % of the segments were re-enacted at a cost below "
+            f"{evidence.reenactments.tau:.2g}; the others hardly count."
+        )
+    history = np.median(evidence.reenactments.history, axis=1)
+    if len(history) > 1 and history[-1] > 0.9 * history[0]:
+        yield "The search gained less than 10 % after its first iteration: its guesses were not improved."
+
+
+def remarks_on_choice(findings: Findings, evidence: Evidence) -> Iterator[str]:
+    """The shipped round, and the score that chose it."""
+    choice, selection = findings.choice, findings.metrics["selection_correlation"]
+    if choice.share is not None and choice.share < GOOD_CHOICE:
+        yield (
+            f"Round {choice.shipped} was shipped at a true return of {choice.shipped_return:.0f}, more than "
+            f"10 % under round {choice.best} with {choice.best_return:.0f}."
+        )
+    if selection is not None and selection < GOOD_CORRELATION:
+        yield f"Over the rounds, inferred and true return correlate only {selection:.2f}: the choice is chancy."
+    inferred = float(
+        evidence.diary["inferred_return"].to_numpy()[evidence.diary["shipped"].to_numpy().argmax()]
+    )
+    if inferred > OVERSHOOT * max(choice.shipped_return, 0) and inferred > 0:
+        yield (
+            f"The shipped round believed in a return of {inferred:.0f} and got {choice.shipped_return:.0f}: "
+            "the labels flatter it."
+        )
+
+
+def remarks_on_terms(findings: Findings, evidence: Evidence) -> Iterator[str]:
+    """What makes the comparison itself weaker."""
+    found = findings.intervals
+    if findings.metrics["gap_closure"] is None:
+        yield (
+            "Gap closure is undefined, because the oracle is not more than 5 % above zero-shot: there is no "
+            "gap to close, or the oracle has not converged."
+        )
+    elif found["oracle"].mean < found["telepath"].low:
+        yield "The oracle is below Telepath: it has not converged, so the gap closure flatters Telepath."
+    steps, target = evidence.oracle_curve["steps"].max(), evidence.facts["target_steps"]
+    if abs(steps - target) > 0.1 * target:
+        yield f"The oracle had {steps:,} target steps and Telepath {target:,}: more than 10 % apart."
+    if evidence.facts.get("divergences", 0):
+        yield f"The simulator diverged in {evidence.facts['divergences']} of the evaluation's episodes."

@@ -1,0 +1,82 @@
+"""The report: figures, metrics.json and index.md. The same evidence gives the same bytes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from telepath.config import Params
+from telepath.evaluation import figures
+from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
+from telepath.evaluation.findings import AGENTS, Findings, Metrics, find
+from telepath.evaluation.page import share, write_page
+from telepath.evaluation.scores import ratio, significant
+
+
+def write_report(evidence: Evidence, params: Params, folder: Path = Path("reports")) -> Metrics:
+    """Write ``folder``/index.md, metrics.json and figures/*.png; returns the metrics as written.
+
+    Of the settings it reads ``task``, ``setting``, ``seed``, ``gap``, ``tasks.<task>`` and ``evaluate``.
+    """
+    findings = find(evidence, params)
+    draw(findings, evidence, params, folder / "figures")
+    metrics = {name: significant(value) for name, value in sorted(findings.metrics.items())}
+    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    (folder / "index.md").write_text(write_page(findings, evidence, params), encoding="utf-8")
+    return metrics
+
+
+def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -> None:
+    """All pictures of the page."""
+    frame = evidence.facts["frame_seconds"]
+    source_step = frame * params.tasks[params.task].action_repeat
+    target_step = frame * params.gap.action_repeat
+    levels = {agent: interval.mean for agent, interval in findings.intervals.items()}
+    found, last = evidence.reenactments, HELDOUT_POLICIES[-1]
+    episode = len(heldout_of(evidence.heldout, last)["true"]) // params.evaluate.heldout_episodes
+    figures.learning_curves(
+        evidence.source_curve,
+        evidence.oracle_curve,
+        evidence.diary,
+        evidence.rounds,
+        levels,
+        folder / "curves.png",
+    )
+    figures.return_bars(evidence.returns, params.evaluate.confidence, folder / "returns.png")
+    figures.rewards(evidence.heldout, HELDOUT_POLICIES, episode, target_step, folder / "rewards.png")
+    figures.cem_progress(found.history, found.cost, found.tau, folder / "cem.png")
+    names = evidence.facts["observation_names"]
+    figures.drawn_alignments(found, names, source_step, target_step, folder / "alignments.png")
+    figures.induced_gap(evidence.gap, folder / "gap.png")
+
+
+def summary_table(metrics: Mapping[str, float | int | None], report: Path = Path("reports/index.md")) -> str:
+    """What a terminal shows at the end of a run: all returns, the scores, and where the report is."""
+    lines = [f"{'true return of':<18}{'':>8}{'over source':>14}{'over oracle':>14}", "-" * 54]
+    for agent in AGENTS:
+        value = metrics[f"{agent}_return"]
+        if value is not None:
+            source, oracle = (share_of(value, metrics[f"{other}_return"]) for other in ("source", "oracle"))
+            lines.append(f"{figures.NAMES[agent]:<18}{value:>8.0f}{source:>14}{oracle:>14}")
+    lines.append("-" * 54)
+    scores = {
+        "gap closed": share(metrics["gap_closure"]),
+        "inferred against true reward, r": words(metrics["label_correlation"]),
+        "median alignment cost": words(metrics["alignment_cost_median"]),
+        "source steps, with reward": words(metrics["source_steps"]),
+        "target steps, without reward": words(metrics["target_steps"]),
+    }
+    lines += [f"{name:<40}{value:>14}" for name, value in scores.items()]
+    return "\n".join([*lines, "", f"The report: {report}"])
+
+
+def share_of(value: float, reference: float | None) -> str:
+    """``value`` in per cent of a reference that may be missing."""
+    return share(None if reference is None else ratio(value, reference))
+
+
+def words(value: float | int | None) -> str:
+    """A number for people: thousands apart, a dash for what is not defined."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
