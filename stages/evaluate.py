@@ -75,7 +75,7 @@ def main(params: Params, context: Context) -> None:
         progress.advance(1, tau=pool.tau)
     EVALUATION.mkdir(parents=True, exist_ok=True)
     returns_table(judged).to_csv(EVALUATION / "returns.csv", index=False)
-    rounds_table(pd.read_csv(TARGET_ROUNDS)["steps"], rounds, settings.confidence).to_csv(
+    rounds_table(pd.read_csv(TARGET_ROUNDS)["steps"].tolist(), rounds, settings.confidence).to_csv(
         EVALUATION / "rounds.csv", index=False
     )
     save_arrays(EVALUATION / "heldout.npz", compared)

@@ -1,4 +1,4 @@
-"""The prior-belief network: target observations at any rate, without actions, to latents of the target's world model."""
+"""The prior-belief network: target observations, without actions, to latents of the target's world model."""
 
 from stages.artefacts import BELIEF, EXPLORATION, EXPLORED_AGENT
 from stages.harness import Context, run

@@ -147,9 +147,9 @@ class CemSettings(Settings):
 
 
 class MatchSettings(Settings):
-    """Subsequence matching of target replay with source windows: lengths and strides in target (window, stride) and source
-    (pool_stride) steps; ``band`` a share of the length; ``tolerance`` in units of the null cost; ``prior`` the weight of
-    "unpaid" against a perfect match.
+    """Subsequence matching of target replay with source windows: lengths and strides in target (window, stride) and
+    source (pool_stride) steps; ``band`` a share of the length; ``tolerance`` in units of the null cost; ``prior`` the
+    weight of "unpaid" against a perfect match.
     """
 
     window: Annotated[int, Field(ge=3)]
@@ -184,8 +184,8 @@ class LabelSettings(Settings):
 class TargetSettings(Settings):
     """Refinement of the target policy.
 
-    A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are rolled
-    out ``final_episodes`` times more; the inferred return decides which is shipped.
+    A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
     """
 
     rounds: Count
@@ -203,8 +203,8 @@ class TargetSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """How many episodes each agent is judged on; ``curve_episodes`` for each round's policy, ``heldout_episodes`` per policy
-    for the label correlation; ``confidence`` of the intervals.
+    """How many episodes each agent is judged on; ``curve_episodes`` for each round's policy, ``heldout_episodes`` per
+    policy for the label correlation; ``confidence`` of the intervals.
     """
 
     episodes: Annotated[int, Field(ge=2)]

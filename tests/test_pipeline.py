@@ -1,4 +1,4 @@
-"""The whole pipeline, really run by DVC on tiny settings in a copy of the project: what comes out, and what reruns when."""
+"""The whole pipeline, run by DVC on tiny settings in a copy of the project: what comes out, what reruns when."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +104,12 @@ def copy_project(folder: Path) -> Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = copy_project(tmp_path_factory.mktemp("project"))
     project.set(**TINY)
     ran = project.repro()
     assert ran == SOURCE | TARGET
-    yield project
+    return project
 
 
 @pytest.mark.slow

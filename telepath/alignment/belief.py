@@ -1,9 +1,9 @@
 """The prior-belief network: from a few observations, without actions, to where the target's world model stands.
 
-It reads a sequence of observations and the seconds between them and gives a Gaussian over the model's latent at the last
-one. It is trained on random subsets of target trajectories (random length, random skips), so it knows no control rate of
-its own ("temporally invariant") and can be asked about source observations, which come at another rate. The seconds are
-given because velocities cannot be told from frames at unknown distances.
+It reads a sequence of observations and the seconds between them and gives a Gaussian over the model's latent at the
+last one. It is trained on random subsets of target trajectories (random length, random skips), so it knows no control
+rate of its own ("temporally invariant") and can be asked about source observations, which come at another rate. The
+seconds are given because velocities cannot be told from frames at unknown distances.
 """
 
 from pathlib import Path
@@ -66,7 +66,8 @@ def to_latent(feature: Tensor, model: WorldModel) -> Latent:
 
 
 class Subsets(NamedTuple):
-    """Random subsets of trajectories, time-major and right-aligned: what the belief net sees, and the latents it must find.
+    """Random subsets of trajectories, time-major and right-aligned: what the belief net sees, and the latents it must
+    find.
 
     observation (K, B, D), seconds (K, B), known (K, B), feature (B, F).
     """
@@ -219,4 +220,4 @@ def initial_latents(
     error = ((model.decode(latent.feature) - here) * scale).square().sum(-1)
     best = error.topk(keep, largest=False).indices
     rows = torch.arange(len(best)).unsqueeze(1)
-    return latent[rows, best], noise[rows.numpy(), best.numpy()]
+    return latent.at((rows, best)), noise[rows.numpy(), best.numpy()]

@@ -1,7 +1,7 @@
 """The cross-entropy method over action sequences: a planner for any cost (Rubinstein 1999; De Boer et al. 2005).
 
-Batched over segments: every segment has its own Gaussian over action sequences, its own random stream, elites and result,
-and all candidates of all segments are imagined in one call.
+Batched over segments: every segment has its own Gaussian over action sequences, its own random stream, elites and
+result, and all candidates of all segments are imagined in one call.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,9 +34,10 @@ def search(
 ) -> Plan:
     """Minimise ``cost`` over action sequences in [-1, 1].
 
-    mean (S, M, A): where each segment's search begins; generators: one a segment; proposals (S, Q, M, A): candidates that join the first population.
-    Sampling is antithetic around the mean; the mean itself is always a candidate. The new mean and standard deviation are
-    the elites', blended with the old ones by ``momentum``; the standard deviation never falls below ``min_std``.
+    mean (S, M, A): where each segment's search begins; generators: one a segment; proposals (S, Q, M, A): candidates
+    that join the first population. Sampling is antithetic around the mean; the mean itself is always a candidate. The
+    new mean and standard deviation are the elites', blended with the old ones by ``momentum``; the standard deviation
+    never falls below ``min_std``.
     """
     segments, length, actions = mean.shape
     std = torch.full_like(mean, settings.initial_std)

@@ -1,9 +1,9 @@
 """Labels on real target replay: which source segments does what really happened look like?
 
-Every window of a target trajectory is matched with source windows by subsequence DTW (Mueller 2007): the target window is
-consumed whole, the source window may begin late and end early. The rewards of the best matches, split along their paths, are
-averaged with weights exp(-cost / tau) and shrunk towards zero where nothing matches well. These labels belong to real
-records, so they cannot go stale with the world model.
+Every window of a target trajectory is matched with source windows by subsequence DTW (Mueller 2007): the target
+window is consumed whole, the source window may begin late and end early. The rewards of the best matches, split along
+their paths, are averaged with weights exp(-cost / tau) and shrunk towards zero where nothing matches well. These
+labels belong to real records, so they cannot go stale with the world model.
 """
 
 from typing import NamedTuple
@@ -19,14 +19,14 @@ from telepath.episodes import Array, Episode
 
 
 class Matches(NamedTuple):
-    """The best source windows of W target windows: index (W, C) into the pool, and cost (W, C) per frame, ascending."""
+    """What W target windows are most like: best (W, C), indices into the pool, and cost (W, C) a frame, ascending."""
 
-    index: Array
+    best: Array
     cost: Array
 
 
 class ReplayLabels(NamedTuple):
-    """Labels of one episode's records: inferred reward rate (T,), and confidence (T,) in [0, 1]: how well it was matched."""
+    """Labels of one episode's records: inferred reward rate (T,) and confidence (T,) in [0, 1] (how well matched)."""
 
     rate: Array
     confidence: Array
@@ -45,12 +45,12 @@ class SourcePool:
         origin = all_origins(episodes, 2, self.length, settings.pool_stride)
         self.episode = origin[:, 0]
         self.frames = np.stack([scale(episodes[e].observation[t : t + self.length]) for e, t in origin])
-        reward = [episodes[e].reward[t : t + self.length] for e, t in origin]  # type: ignore[index]
+        reward = [episodes[e].reward[t : t + self.length] for e, t in origin]
         self.rate = np.stack(reward) / np.float32(rates.source_repeat)
         self.tau = settings.tolerance * self._null_cost()
 
     def match(self, windows: Array, foreign: Array | None = None) -> Matches:
-        """Match scaled windows (W, n, D); ``foreign`` (W,) names a source episode that each one must not be matched with."""
+        """Match scaled windows (W, n, D); ``foreign`` (W,): a source episode that each one must not meet."""
         n = windows.shape[1]
         spots = np.array([0, n // 2, n - 1])
         begin = (self.length - n / self.rates.ratio) / 2
@@ -75,7 +75,7 @@ class SourcePool:
         count = np.zeros(len(episode))
         for w, start in enumerate(starts):
             estimate = np.zeros(n)
-            for c, pool_index in enumerate(matches.index[w]):
+            for c, pool_index in enumerate(matches.best[w]):
                 estimate += weight[w, c] * self._split(windows[w], pool_index)
             mass = weight[w].sum() + self.settings.prior * len(weight[w])
             total[:, start : start + n] += np.stack([estimate / mass, np.full(n, weight[w].sum() / mass)])

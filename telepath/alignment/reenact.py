@@ -1,8 +1,8 @@
 """Re-enactment: the target actions that, in the target model's imagination, come closest to an observed source segment.
 
 For every segment: belief over the model's latent at the last prefix frame -> several initial latents -> CEM over action
-sequences, each candidate imagined, decoded and compared with the reference by open-end DTW -> the warping path of the best
-one -> rewards on its imagined latents.
+sequences, each candidate imagined, decoded and compared with the reference by open-end DTW -> the warping path of the
+best one -> rewards on its imagined latents.
 """
 
 from typing import NamedTuple
@@ -27,9 +27,9 @@ class Alignments(NamedTuple):
     """Re-enacted segments, S of them.
 
     noise (S, F): which sample of the belief each one begins from; actions (S, M, A); observation (S, M, D) decoded;
-    path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M) inferred and
-    coverage (S, M); cost (S,): DTW cost per reference frame, in mean squared spreads; history (iterations, S): best cost
-    per reference frame over the CEM iterations.
+    path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M) inferred
+    and coverage (S, M); cost (S,): DTW cost per reference frame, in mean squared spreads; history (iterations, S):
+    best cost per reference frame over the CEM iterations.
     """
 
     noise: Array
@@ -44,12 +44,14 @@ class Alignments(NamedTuple):
     @staticmethod
     def join(parts: list["Alignments"]) -> "Alignments":
         """Several lots of segments as one."""
-        *by_segment, history = zip(*parts, strict=True)
-        return Alignments(*(np.concatenate(field) for field in by_segment), np.concatenate(history, axis=1))
+        axes = {"history": 1}
+        return Alignments(
+            **{name: np.concatenate([getattr(p, name) for p in parts], axes.get(name, 0)) for name in Alignments._fields}
+        )
 
 
 def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent:
-    """Latents (M, B, ...) along the prior means after actions (M, B, A): means, so that CEM cannot fish for lucky noise."""
+    """Latents (M, B, ...) after actions (M, B, A), along prior means: CEM must not fish for lucky noise."""
     latent, latents = start, []
     for action in actions:
         latent = model.imagine_step(latent, action, None)
@@ -58,7 +60,7 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
 
 
 class Reenactor:
-    """Everything a re-enactment needs besides the segments: the target's model and belief, the frame scale and the rates."""
+    """What a re-enactment needs besides segments: the target's model and belief, the frame scale, the rates."""
 
     def __init__(self, model: WorldModel, belief: BeliefNet, scale: FrameScale, rates: Rates, settings: LabelSettings):
         self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
@@ -67,7 +69,7 @@ class Reenactor:
         self.inverse_spread = torch.from_numpy(scale.inverse)
 
     def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
-        """The ``keep`` best of the latents that noise (S, C, F) draws from the belief: (S, keep, ...), and their noise."""
+        """The ``keep`` best latents (S, keep, ...) that noise (S, C, F) draws from the belief, and their noise."""
         belief = believe(self.belief, self.model, segments, self.rates.source_step_seconds)
         return initial_latents(belief, noise, self.model, segments, self.inverse_spread, keep)
 
@@ -99,7 +101,7 @@ class Reenactor:
     def _cost(self, start: Latent, reference: Array, actions: Tensor) -> Tensor:
         """Open-end DTW of imagined observations to references (R, N, D): actions (R, P, M, A) -> (R, P)."""
         rows, population, length, _ = actions.shape
-        latent = start[torch.arange(rows).repeat_interleave(population)]
+        latent = start.at(torch.arange(rows).repeat_interleave(population))
         decoded = []
         for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
             latent = self.model.imagine_step(latent, action, None)
@@ -117,7 +119,7 @@ class Reenactor:
         """What the policy itself would do from each start: (R, Q, M, A)."""
         shape = (self.settings.proposals, self.length, self.model.action_dim)
         noise = white_noise(generators, shape).permute(2, 0, 1, 3).flatten(1, 2)
-        latent, actions = start[torch.arange(len(start.deter)).repeat_interleave(shape[0])], []
+        latent, actions = start.at(torch.arange(len(start.deter)).repeat_interleave(shape[0])), []
         for step in noise:
             policy = actor(latent.feature)
             action = (policy.mean + policy.std * step).clamp(-1, 1)
@@ -151,5 +153,5 @@ class Reenactor:
     def latents(self, segments: Segments, noise: Array, actions: Array) -> tuple[Latent, Array]:
         """Latents (M, S, ...) under today's model and belief, and their decoded observations (S, M, D)."""
         start, _ = self.start_from(segments, noise[:, None], 1)
-        latent = imagine_actions(self.model, start[:, 0], torch.from_numpy(actions.transpose(1, 0, 2)))
+        latent = imagine_actions(self.model, start.at((slice(None), 0)), torch.from_numpy(actions.transpose(1, 0, 2)))
         return latent, self.model.decode(latent.feature).permute(1, 0, 2).contiguous().numpy()

@@ -1,7 +1,9 @@
-"""From a warping path to rewards: what each source transition was paid, split over the target transitions it is matched with.
+"""From a warping path to rewards: what each source transition was paid, split over the target transitions it is
+matched with.
 
-All rewards are rates (reward a simulator frame). ``ratio`` is target steps per source step: a source step lasts ``ratio``
-times as many frames as a target step, so a rate of r on one source step is worth ``ratio`` target steps at r.
+All rewards are rates (reward a simulator frame). ``ratio`` is target steps per source step: a source step lasts
+``ratio`` times as many frames as a target step, so a rate of r on one source step is worth ``ratio`` target steps at
+r.
 """
 
 from typing import Literal
@@ -25,7 +27,7 @@ def split_rewards(path: Array, rate: Array, length: int, ratio: float, split: Sp
     matches = np.bincount(target, minlength=length)
     if split == "proportional":
         share = ratio * rate[source] / np.bincount(source)[source]
-        label = np.bincount(target, weights=share, minlength=length)
     else:
-        label = np.bincount(target, weights=rate[source], minlength=length) / np.maximum(matches, 1)
+        share = rate[source] / matches[target]
+    label: Array = np.bincount(target, weights=share, minlength=length)
     return label.astype(np.float32), (matches > 0).astype(np.float32)

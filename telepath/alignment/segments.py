@@ -1,4 +1,4 @@
-"""Segments: pieces of source episodes, cut into a prefix and a reference, and the scale on which frames are compared."""
+"""Segments: pieces of source episodes, cut into prefix and reference, and the scale on which frames are compared."""
 
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ def cut_segments(episodes: list[Episode], origin: Array, prefix: int, reference:
         np.stack([o[t - prefix + 1 : t + 1] for o, t in zip(observation, starts, strict=True)]),
         np.stack([o[t + 1 : t + 1 + reference] for o, t in zip(observation, starts, strict=True)]),
         np.stack([r[t + 1 : t + 1 + reference] for r, t in zip(reward, starts, strict=True)])
-        / np.float32(action_repeat),  # type: ignore[index]
+        / np.float32(action_repeat),
         origin,
     )
 

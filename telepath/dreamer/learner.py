@@ -114,7 +114,7 @@ def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
     """``count`` of the states (T, B, ...), drawn without replacement, as (count, ...)."""
     flat = Latent(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
     chosen = torch.randperm(len(flat.deter), generator=generator)[:count]
-    return flat[chosen]
+    return flat.at(chosen)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The small networks that everything is built from, and the squashing of large numbers."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,14 +19,15 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int, *, zero: bool = False) -> nn.Sequential:
-    """``layers`` hidden layers, each normalised and through SiLU, then a linear layer, which begins at zero if asked to.
+    """``layers`` hidden layers, each normalised and through SiLU, then a linear layer, which begins at zero if asked
+    to.
 
     Rewards and values begin at zero (Hafner et al. 2023): a random critic's noise takes long to fade through its own
     bootstrap, and until then an actor chases it.
     """
     widths = [inputs] + [hidden] * layers
     modules: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         modules += [linear(before, after), nn.LayerNorm(after), nn.SiLU()]
     last = linear(widths[-1], outputs)
     if zero:

@@ -9,7 +9,7 @@ All sequences are time-major: (T, B, ...). Observations enter and leave the netw
 their spread and through ``symlog``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Latent(NamedTuple):
         """The same state, cut off from the gradient."""
         return Latent(self.deter.detach(), self.stoch.detach())
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def at(self, index: Any) -> "Latent":
         """Index the leading dimensions of both parts alike."""
         return Latent(self.deter[index], self.stoch[index])
 
@@ -103,7 +103,7 @@ class WorldModel(nn.Module):
         return Gaussian.from_output(self.posterior_output(hidden))
 
     def embed(self, observation: Tensor) -> Tensor:
-        """(..., D) -> (..., hidden): the part of the posterior that needs no recurrence, for a whole sequence at once."""
+        """(..., D) -> (..., hidden): the part of the posterior that needs no recurrence."""
         return self.posterior_from_embedding(F.silu(self.encoder(self.squash(observation))))
 
     def decode(self, feature: Tensor) -> Tensor:

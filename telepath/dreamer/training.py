@@ -1,4 +1,4 @@
-"""Learning online: collect an episode, update as often as the ratio says, and so on until the budget of steps is spent."""
+"""Learning online: collect an episode, update as often as the ratio says, until the budget of steps is spent."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

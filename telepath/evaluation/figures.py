@@ -164,9 +164,7 @@ def return_bars(returns: pd.DataFrame, confidence: float, path: Path) -> None:
             )
             bars.plot([low, high], [row, row], color=INK, linewidth=2.6, solid_capstyle="butt", zorder=4)
             bars.text(reach * 1.04, row, f"{mean:.0f}", va="center", ha="left", fontweight="bold")
-        bars.set(
-            yticks=range(len(agents)), yticklabels=[NAMES[agent] for agent in agents], xlabel="true return"
-        )
+        bars.set(yticks=range(len(agents)), yticklabels=[NAMES[agent] for agent in agents], xlabel="true return")
         bars.set(xlim=(min(0, returns["return"].min()), reach * 1.12), ylim=(len(agents) - 0.45, -0.55))
         bars.set_title(
             f"Dots: episodes. Black lines: {percent(confidence)} intervals of the mean.", fontweight="normal"
@@ -201,9 +199,7 @@ def telling_dimensions(reference: Array, inverse: Array, count: int = 3) -> Arra
     return np.argsort(-(reference.std(0) * inverse), kind="stable")[:count]
 
 
-def draw_alignment(
-    axes: Axes, reference: tuple[Array, Array], imagined: tuple[Array, Array], pairs: Array
-) -> None:
+def draw_alignment(axes: Axes, reference: tuple[Array, Array], imagined: tuple[Array, Array], pairs: Array) -> None:
     """Two motions, each (seconds, values), and thin lines between what the path (L, 2) matches."""
     before, after = np.stack(reference, 1)[pairs[:, 0]], np.stack(imagined, 1)[pairs[:, 1]]
     axes.add_collection(LineCollection(np.stack([before, after], 1), colors=FAINT, linewidths=0.8, zorder=1))  # type: ignore[arg-type]
@@ -248,9 +244,7 @@ def shades(colour: str) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list(colour, np.stack([0.8 + 0.2 * full, full]))
 
 
-def reward_scatter(
-    axes: Axes, heldout: Mapping[str, Array], policy: str, limits: tuple[float, float]
-) -> None:
+def reward_scatter(axes: Axes, heldout: Mapping[str, Array], policy: str, limits: tuple[float, float]) -> None:
     """Inferred against true reward of one policy's records, darker where there are more."""
     low, high = limits
     margin = 0.06 * (high - low)
@@ -273,9 +267,7 @@ def reward_scatter(
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
-def rewards(
-    heldout: dict[str, Array], policies: Sequence[str], episode: int, step: float, path: Path
-) -> None:
+def rewards(heldout: dict[str, Array], policies: Sequence[str], episode: int, step: float, path: Path) -> None:
     """Inferred against true reward of every policy, and over the first ``episode`` records of the last one.
 
     ``step``: seconds of a target step.

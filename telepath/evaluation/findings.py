@@ -17,10 +17,16 @@ Metrics = dict[str, float | int | None]
 
 
 class Choice(NamedTuple):
-    """The shipped round beside the best one: round numbers, and their true returns."""
+    """The shipped round beside the best one: round numbers, and their true returns.
+
+    Of the shipped one also what was known when it was chosen: the inferred return of its training rollouts, and that
+    of its last ones.
+    """
 
     shipped: int
     shipped_return: float
+    inferred_return: float
+    final_score: float
     best: int
     best_return: float
     rounds: int
@@ -57,9 +63,7 @@ def find(evidence: Evidence, params: Params) -> Findings:
         for agent in AGENTS
     }
     samples = {agent: sample for agent, sample in samples.items() if len(sample)}
-    intervals = {
-        agent: mean_interval(sample, params.evaluate.confidence) for agent, sample in samples.items()
-    }
+    intervals = {agent: mean_interval(sample, params.evaluate.confidence) for agent, sample in samples.items()}
     choice = judge_choice(evidence.diary, evidence.rounds)
     labels = {}
     for policy in HELDOUT_POLICIES:
@@ -110,9 +114,11 @@ def reward_metrics(evidence: Evidence) -> Metrics:
 def judge_choice(diary: pd.DataFrame, rounds: pd.DataFrame) -> Choice:
     """The shipped round and the round whose true return was best (the first of equals)."""
     true = dict(zip(rounds["round"].tolist(), rounds["return"].tolist(), strict=True))
-    shipped = int(diary["round"].to_numpy()[diary["shipped"].to_numpy().argmax()])
+    row = diary.iloc[int(diary["shipped"].to_numpy().argmax())]
+    shipped = int(row["round"])
     best = max(true, key=lambda number: true[number])
-    return Choice(shipped, true[shipped], best, true[best], len(true))
+    inferred, final = float(row["inferred_return"]), float(row["final_score"])
+    return Choice(shipped, true[shipped], inferred, final, best, true[best], len(true))
 
 
 def mean_divergence(divergence: Array) -> float:
@@ -124,7 +130,5 @@ def differences(gap: GapSettings, source_repeat: int) -> dict[str, float | int]:
     """The gap's keys that differ from the identity gap, with the target's value."""
     identity = GapSettings(action_repeat=source_repeat)
     return {
-        name: getattr(gap, name)
-        for name in GapSettings.model_fields
-        if getattr(gap, name) != getattr(identity, name)
+        name: getattr(gap, name) for name in GapSettings.model_fields if getattr(gap, name) != getattr(identity, name)
     }

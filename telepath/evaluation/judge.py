@@ -36,8 +36,8 @@ def compare_rewards(
 ) -> dict[str, Array]:
     """True, inferred and predicted reward rate of every paid record of held-out episodes.
 
-    true, inferred (by matching with the source), predicted (by the reward ensemble), confidence: (R,) float32; policy (R,):
-    which of ``judged`` it was. Record 0 of an episode was paid nothing and is left out.
+    true, inferred (by matching with the source), predicted (by the reward ensemble), confidence: (R,) float32; policy
+    (R,): which of ``judged`` it was. Record 0 of an episode was paid nothing and is left out.
     """
     columns: dict[str, list[Array]] = {name: [] for name in ("true", "inferred", "predicted", "confidence", "policy")}
     for number, episodes in enumerate(judged.values()):

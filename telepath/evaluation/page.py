@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from telepath.alignment.rates import Rates
 from telepath.config import Params
@@ -43,6 +44,13 @@ PICTURES = (
     ),
 )
 """File name, alternative text and caption of every picture."""
+
+
+TELEPATH_SEES = {
+    "trajectories only": "observations and rewards",
+    "with source agent": "observations, rewards and agent",
+}
+"""What Telepath may see of the source, by setting."""
 
 
 def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
@@ -120,17 +128,12 @@ def answer(findings: Findings) -> str:
 def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
     """The table of agents."""
     held = int(params.tasks[params.task].action_repeat / params.gap.action_repeat)
-    own = (
-        "observations and rewards"
-        if params.setting == "trajectories only"
-        else "observations, rewards and agent"
-    )
     sees = {
         "source": "its home, with reward",
         "random": "nothing",
         "zero_shot": "the source policy",
         "action_hold": f"the source policy, every action held for {held} target steps",
-        "telepath": f"the source's {own}; the target without reward",
+        "telepath": f"the source's {TELEPATH_SEES[params.setting]}; the target without reward",
         "oracle": "the target with reward",
     }
     rows = [
@@ -159,19 +162,12 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
 
 def gap(findings: Findings, evidence: Evidence, params: Params) -> str:
     """What differs, and how far that drives the two apart."""
-    task, declared = (
-        params.tasks[params.task],
-        differences(params.gap, params.tasks[params.task].action_repeat),
-    )
-    rates = Rates(task.action_repeat, params.gap.action_repeat, evidence.facts["frame_seconds"])
+    repeat = params.tasks[params.task].action_repeat
+    declared = differences(params.gap, repeat)
+    rates = Rates(repeat, params.gap.action_repeat, evidence.facts["frame_seconds"])
     if not declared:
         return "No gap was declared: the target is the source, without its reward."
-    identity = {"action_repeat": str(task.action_repeat)}
-    rows = []
-    for name, value in declared.items():
-        additive = name == "action_repeat" or name.endswith(("noise", "delay"))
-        before, after = (identity.get(name, "0"), f"{value:g}") if additive else ("× 1", f"× {value:g}")
-        rows.append([f"`{name}`", before, after])
+    rows = [[f"`{name}`", *sides(name, value, repeat)] for name, value in declared.items()]
     words = [table(["gap", "source", "target"], rows, "lrr")]
     if rates.ratio != 1:
         words.append(
@@ -181,16 +177,24 @@ def gap(findings: Findings, evidence: Evidence, params: Params) -> str:
     return "\n\n".join([*words, divergence(findings, evidence, rates.ratio)])
 
 
+def sides(name: str, value: float, source_repeat: int) -> tuple[str, str]:
+    """A gap key as source and target have it: multipliers as such, the rest as it is."""
+    if name == "action_repeat":
+        return f"{source_repeat} frames a step", f"{value:g} frames a step"
+    if name.endswith("delay"):
+        return "none", f"{value:g} step{'' if value == 1 else 's'}"
+    if name.endswith("noise"):
+        return "none", f"{value:g}"
+    return "× 1", f"× {value:g}"
+
+
 def divergence(findings: Findings, evidence: Evidence, rate: float) -> str:
     """The induced gap in a sentence."""
     size, last = findings.metrics["induced_gap"], evidence.gap.iloc[-1]
     if not size:
-        alike = (
-            "Under the same actions, held as long on both sides, the two move exactly alike (induced gap 0)."
-        )
-        return alike + (
-            " All that separates them is when they decide." if rate != 1 else " The gap never shows."
-        )
+        alike = "Under the same actions, held as long on both sides, the two move alike (induced gap 0)."
+        rest = "All that separates them is when they decide." if rate != 1 else "The gap never shows."
+        return f"{alike} {rest}"
     return (
         f"Under the same actions, from the same states, the two are {size:.2g} source spreads apart on "
         f"average over the first {last['seconds']:.3g} s (the induced gap), and {last['divergence']:.2g} at "
@@ -200,28 +204,13 @@ def divergence(findings: Findings, evidence: Evidence, rate: float) -> str:
 
 def cost(evidence: Evidence, params: Params) -> str:
     """Steps, frames and updates; no minutes, because those differ from machine to machine."""
-    facts, repeat = evidence.facts, params.gap.action_repeat
-    oracle = evidence.oracle_curve.iloc[-1]
-    sides = [
-        (
-            "source, at home",
-            facts["source_steps"],
-            source_frames(evidence, params),
-            evidence.source_curve,
-            "yes",
-        ),
-        (
-            "Telepath, in the target",
-            facts["target_steps"],
-            target_frames(evidence, params),
-            evidence.diary,
-            "no",
-        ),
-        ("oracle, in the target", oracle["steps"], oracle["steps"] * repeat, evidence.oracle_curve, "yes"),
-    ]
+    home, away = params.tasks[params.task].action_repeat, params.gap.action_repeat
+    source, target = evidence.facts["source_steps"], evidence.facts["target_steps"]
+    oracle = int(evidence.oracle_curve["steps"].iloc[-1])
     rows = [
-        [name, f"{steps:,.0f}", f"{frames:,.0f}", f"{log['updates'].iloc[-1]:,.0f}", reward]
-        for name, steps, frames, log, reward in sides
+        ["source, at home", *spent(source, home, evidence.source_curve), "yes"],
+        ["Telepath, in the target", *spent(target, away, evidence.diary), "no"],
+        ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), "yes"],
     ]
     return (
         table(["who and where", "steps", "frames", "policy updates", "reward read"], rows, "lrrrl")
@@ -231,15 +220,9 @@ def cost(evidence: Evidence, params: Params) -> str:
     )
 
 
-def source_frames(evidence: Evidence, params: Params) -> int:
-    """Simulator frames at home."""
-    steps = evidence.facts["source_steps"]
-    return int(evidence.facts.get("source_frames", steps * params.tasks[params.task].action_repeat))
-
-
-def target_frames(evidence: Evidence, params: Params) -> int:
-    """Simulator frames in the target, Telepath's."""
-    return int(evidence.facts.get("target_frames", evidence.facts["target_steps"] * params.gap.action_repeat))
+def spent(steps: int, action_repeat: int, log: pd.DataFrame) -> list[str]:
+    """Steps, frames and updates of one side, for people."""
+    return [f"{count:,}" for count in (steps, steps * action_repeat, int(log["updates"].iloc[-1]))]
 
 
 def labels(findings: Findings, evidence: Evidence) -> str:
@@ -254,8 +237,8 @@ def labels(findings: Findings, evidence: Evidence) -> str:
         f"{number(metrics['label_correlation'])} with the true one ({by_policy}). The reward model that was "
         f"trained on it correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
         f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
-        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a frame, the mean squared "
-        "difference of matched frames in units of each dimension's spread. "
+        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a source frame (squared "
+        "differences along the warping path, in units of each dimension's spread). "
         f"{share(metrics['aligned_share'])} of the segments ended below {found.tau:.2g}, the cost at which "
         "a match counts 1/e."
     )
@@ -264,7 +247,6 @@ def labels(findings: Findings, evidence: Evidence) -> str:
 def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     """Which round, why, and whether that was a good choice."""
     choice, selection = findings.choice, findings.metrics["selection_correlation"]
-    row = evidence.diary[evidence.diary["round"] == choice.shipped].iloc[0]
     finalists = int(evidence.diary["final_score"].notna().sum())
     if choice.shipped == choice.best:
         judgement = "That was the best choice: no round had a higher true return"
@@ -273,7 +255,7 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
         judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
     return (
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {finalists} most promising "
-        f"rounds were rolled out again, its inferred return was the highest ({row['final_score']:.0f}). Its "
+        f"rounds were rolled out again, its inferred return was the highest ({choice.final_score:.0f}). Its "
         f"true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} episodes. "
         f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
     )
@@ -283,9 +265,7 @@ def shortcomings(findings: Findings, evidence: Evidence) -> str:
     """The automatic remarks as a list."""
     found = remarks(findings, evidence)
     if not found:
-        return (
-            "The automatic checks on returns, labels, alignments and the choice of the round found nothing."
-        )
+        return "The automatic checks on returns, labels, alignments and the choice of the round found nothing."
     return "\n".join(f"- {remark}" for remark in found)
 
 

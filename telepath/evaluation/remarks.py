@@ -30,7 +30,7 @@ def remarks(findings: Findings, evidence: Evidence) -> list[str]:
     return [
         *remarks_on_returns(findings),
         *remarks_on_labels(findings, evidence),
-        *remarks_on_choice(findings, evidence),
+        *remarks_on_choice(findings),
         *remarks_on_terms(findings, evidence),
     ]
 
@@ -76,7 +76,7 @@ def remarks_on_labels(findings: Findings, evidence: Evidence) -> Iterator[str]:
         yield "The search gained less than 10 % after its first iteration: its guesses were not improved."
 
 
-def remarks_on_choice(findings: Findings, evidence: Evidence) -> Iterator[str]:
+def remarks_on_choice(findings: Findings) -> Iterator[str]:
     """The shipped round, and the score that chose it."""
     choice, selection = findings.choice, findings.metrics["selection_correlation"]
     if choice.share is not None and choice.share < GOOD_CHOICE:
@@ -85,14 +85,11 @@ def remarks_on_choice(findings: Findings, evidence: Evidence) -> Iterator[str]:
             f"10 % under round {choice.best} with {choice.best_return:.0f}."
         )
     if selection is not None and selection < GOOD_CORRELATION:
-        yield f"Over the rounds, inferred and true return correlate only {selection:.2f}: the choice is chancy."
-    inferred = float(
-        evidence.diary["inferred_return"].to_numpy()[evidence.diary["shipped"].to_numpy().argmax()]
-    )
-    if inferred > OVERSHOOT * max(choice.shipped_return, 0) and inferred > 0:
+        yield f"Over the rounds, inferred and true return correlate {selection:.2f}: the choice is chancy."
+    if choice.inferred_return > OVERSHOOT * max(choice.shipped_return, 0):
         yield (
-            f"The shipped round believed in a return of {inferred:.0f} and got {choice.shipped_return:.0f}: "
-            "the labels flatter it."
+            f"The shipped round believed in a return of {choice.inferred_return:.0f} and got "
+            f"{choice.shipped_return:.0f}: the labels flatter it."
         )
 
 

@@ -27,7 +27,8 @@ from telepath.runtime.resume import Scratch
 
 
 class Disagreement(nn.Module):
-    """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is novelty.
+    """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is
+    novelty.
 
     As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its own
     running mean, so that it neither fades as the model learns nor depends on the scale of the latents.
@@ -91,7 +92,7 @@ class Exploration:
         return self.updates_per_episode * len(self.plan)
 
     def run(self, progress: Progress, scratch: Scratch) -> list[Episode]:
-        """Explore, from the last checkpoint in ``scratch`` if there is one; the agent's world model is trained in place."""
+        """Explore, from the last checkpoint in ``scratch`` if there is one; trains the agent's world model."""
         if state := scratch.load():
             self.restore(state)
         progress.advance(self.updates)

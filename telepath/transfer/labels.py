@@ -1,4 +1,4 @@
-"""The labels of a transfer: re-enacted segments and the exploration replay's inferred rewards, and their home on disk."""
+"""The labels of a transfer: re-enacted segments, inferred rewards of the exploration replay, and their home on disk."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ class Labels(NamedTuple):
     """What the label stage leaves.
 
     scale: the frame scale; origin (S, 2): where the segments were cut from the source episodes; alignments: their
-    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a match counts 1/e.
+    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a match counts
+    1/e.
     """
 
     scale: FrameScale

@@ -1,9 +1,9 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
-A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what happened by
-matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is its score. At the
-end the best rounds are rolled out again, and the one whose inferred return is highest is shipped. No true reward is read:
-the environment raises if it is touched.
+A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what
+happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
+its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
+No true reward is read: the environment raises if it is touched.
 """
 
 import math

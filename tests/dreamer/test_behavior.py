@@ -84,7 +84,7 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     def paid() -> float:
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
-            return float(imagine(model, behavior.actor, states[0], 3, generator).feature[1:, :, 0].mean())
+            return float(imagine(model, behavior.actor, states.at(0), 3, generator).feature[1:, :, 0].mean())
 
     before = paid()
     for _ in range(60):

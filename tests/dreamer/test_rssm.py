@@ -38,13 +38,13 @@ def test_stepwise_filtering_equals_the_sequence(model: WorldModel) -> None:
     latent = model.initial(2)
     for t in range(5):
         latent, _ = model.observe_step(latent, action[t], model.embed(observation[t]), first[t, :, None], None)
-        torch.testing.assert_close(latent.feature, whole[t].feature)
+        torch.testing.assert_close(latent.feature, whole.at(t).feature)
 
 
 def test_imagination_is_the_prior_of_the_same_recurrence(model: WorldModel) -> None:
     observation, action, first = sequence(4, 2)
     observed = model.observe(observation, action, first, None)
-    imagined = model.imagine_step(observed.latent[2], action[3], None)
+    imagined = model.imagine_step(observed.latent.at(2), action[3], None)
     torch.testing.assert_close(imagined.deter, observed.latent.deter[3])
     torch.testing.assert_close(imagined.stoch, observed.prior.mean[3])
 

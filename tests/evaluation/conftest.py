@@ -17,9 +17,7 @@ def curve(rng: np.random.Generator, steps: int, every: int, level: float) -> pd.
     at = np.arange(every, steps + 1, every)
     learned = level / (1 + np.exp(-(at / steps - 0.4) * 14))
     noise = rng.normal(0, level * 0.12 + 5, len(at))
-    return pd.DataFrame(
-        {"steps": at, "updates": at * 4 // 10, "return": np.clip(learned + noise, 0, level * 1.04)}
-    )
+    return pd.DataFrame({"steps": at, "updates": at * 4 // 10, "return": np.clip(learned + noise, 0, level * 1.04)})
 
 
 def returns(rng: np.random.Generator, levels: dict[str, float]) -> pd.DataFrame:

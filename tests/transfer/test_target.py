@@ -199,4 +199,4 @@ def test_a_label_of_no_weight_teaches_nothing(params: Params, small: DreamerSett
     torch.manual_seed(0)
     reward = RewardEnsemble(4, small, params.target)
     feature = torch.randn(32, 4)
-    assert float(reward.error(feature, torch.full((32,), 1e6), torch.zeros(32))) == 0
+    assert reward.error(feature, torch.full((32,), 1e6), torch.zeros(32)).item() == 0

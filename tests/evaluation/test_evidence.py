@@ -1,0 +1,118 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from telepath.episodes import Episode, save_arrays, save_episodes
+from telepath.errors import UserError
+from telepath.evaluation.evidence import Evidence, heldout_of, read_evidence, read_reenactments
+
+
+def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
+    """All tables in a folder, under the names that ``read_evidence`` takes."""
+    files = {name: folder / f"{name}.csv" for name in ("source_curve", "oracle_curve", "diary")}
+    for name, path in files.items():
+        getattr(evidence, name).to_csv(path, index=False)
+    for name in ("returns", "rounds", "gap"):
+        getattr(evidence, name).to_csv(folder / f"{name}.csv", index=False)
+    save_arrays(folder / "heldout.npz", evidence.heldout)
+    (folder / "facts.json").write_text(json.dumps(evidence.facts))
+    return files | {"evaluation": folder, "facts": folder / "facts.json"}
+
+
+def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_path: Path) -> None:
+    made = make_evidence()
+    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments)
+    pd.testing.assert_frame_equal(found.diary, made.diary)
+    pd.testing.assert_frame_equal(found.returns, made.returns)
+    np.testing.assert_array_equal(found.heldout["inferred"], made.heldout["inferred"])
+    assert found.facts == made.facts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("returns.csv", None, "no such file"),
+        ("returns.csv", "", "not a readable table"),
+        ("returns.csv", "agent,episode\nrandom,0\n", "lacks return"),
+        ("gap.csv", "seconds,divergence\n", "has no rows"),
+        ("heldout.npz", "no", "not a readable array file"),
+        ("facts.json", None, "no such file"),
+        ("facts.json", "{", "not readable as JSON"),
+        ("facts.json", "{}", "lacks source_steps"),
+    ],
+)
+def test_a_broken_file_is_named(
+    make_evidence: Callable[..., Evidence], tmp_path: Path, name: str, content: str | None, says: str
+) -> None:
+    made = make_evidence()
+    files = save(made, tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=says) as caught:
+        read_evidence(**files, reenactments=made.reenactments)
+    message = str(caught.value)
+    assert message.startswith(str(tmp_path / name))
+    assert "dvc repro" in message
+    assert "\n" not in message
+
+
+def save_labels(path: Path, origin: list[tuple[int, int]], dimensions: int) -> None:
+    count = len(origin)
+    save_arrays(
+        path,
+        {
+            "origin": np.array(origin),
+            "observation": np.zeros((count, 5, dimensions), np.float32),
+            "path": np.zeros((count, 8, 2), np.int32),
+            "cost": np.arange(count, dtype=np.float32),
+            "history": np.ones((2, count), np.float32),
+            "scale": np.ones(dimensions, np.float32),
+            "tau": np.array(0.25),
+        },
+    )
+
+
+def save_counting_episodes(path: Path) -> None:
+    """Observation [episode, t] at record t."""
+    episodes = []
+    for number in range(2):
+        t = np.arange(12, dtype=np.float32)
+        observation = np.stack([np.full_like(t, number), t], 1)
+        episodes.append(Episode(observation, t[:, None], t))
+    save_episodes(path, episodes)
+
+
+def test_the_reference_is_what_came_after_the_prefix(tmp_path: Path) -> None:
+    labels, episodes = tmp_path / "labels.npz", tmp_path / "episodes.npz"
+    save_labels(labels, [(0, 3), (1, 7)], 2)
+    save_counting_episodes(episodes)
+    found = read_reenactments(labels, episodes, prefix=3, reference=4, source_repeat=6)
+    assert found.reference[0].tolist() == [[0, 4], [0, 5], [0, 6], [0, 7]]
+    assert found.reference[1].tolist() == [[1, 8], [1, 9], [1, 10], [1, 11]]
+    assert found.tau == 0.25
+    assert found.cost.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("origin", "dimensions", "says"),
+    [([(5, 3)], 2, "other source episodes"), ([(0, 3), (0, 10)], 2, "other source"), ([(0, 3)], 4, "task")],
+)
+def test_labels_of_another_run_are_refused(
+    tmp_path: Path, origin: list[tuple[int, int]], dimensions: int, says: str
+) -> None:
+    labels, episodes = tmp_path / "labels.npz", tmp_path / "episodes.npz"
+    save_labels(labels, origin, dimensions)
+    save_counting_episodes(episodes)
+    with pytest.raises(UserError, match=says):
+        read_reenactments(labels, episodes, prefix=3, reference=4, source_repeat=6)
+
+
+def test_heldout_records_of_one_policy() -> None:
+    heldout = {"true": np.arange(4.0), "policy": np.array([0, 2, 1, 2])}
+    assert heldout_of(heldout, "telepath")["true"].tolist() == [1, 3]
+    assert heldout_of(heldout, "random")["true"].tolist() == [0]

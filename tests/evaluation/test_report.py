@@ -1,0 +1,196 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from telepath.config import Params
+from telepath.evaluation.evidence import Evidence
+from telepath.evaluation.findings import differences, find
+from telepath.evaluation.page import write_page
+from telepath.evaluation.remarks import remarks, verdict
+from telepath.evaluation.report import summary_table, write_report
+
+PROMISED = {
+    "source_return",
+    "random_return",
+    "zero_shot_return",
+    "action_hold_return",
+    "telepath_return",
+    "oracle_return",
+    "gap_closure",
+    "telepath_over_source",
+    "telepath_over_oracle",
+    "target_steps",
+    "source_steps",
+    "label_correlation",
+    "reward_model_correlation",
+    "alignment_cost_median",
+    "selection_correlation",
+    "induced_gap",
+}
+HEADINGS = [
+    "Did the transfer work?",
+    "The agents",
+    "The gap",
+    "What it cost",
+    "How good are the labels?",
+    "Which round was shipped?",
+    "Where it fails",
+    "Pictures",
+    "Make it again",
+]
+
+
+def with_gap(params: Params, **gap: float) -> Params:
+    """The default task (source action repeat 6) with another gap."""
+    task = params.tasks["ball_in_cup-catch"].model_copy(update={"action_repeat": 6})
+    return params.model_copy(
+        update={
+            "task": "ball_in_cup-catch",
+            "tasks": {"ball_in_cup-catch": task},
+            "gap": type(params.gap)(**({"action_repeat": 3} | gap)),  # type: ignore[arg-type]
+        }
+    )
+
+
+def test_the_report_is_whole_and_its_bytes_repeat(
+    make_evidence: Callable[..., Evidence], params: Params, tmp_path: Path
+) -> None:
+    params = with_gap(params)
+    metrics = write_report(make_evidence(), params, tmp_path / "one")
+    write_report(make_evidence(), params, tmp_path / "two")
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+
+    page = (tmp_path / "one" / "index.md").read_text()
+    linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert sorted([*linked, "index.md", "metrics.json"]) == [str(path) for path in files]
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
+    assert "dvc repro" in page
+    assert str(tmp_path) not in page
+    assert "nan" not in page.lower()
+
+    stored = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    assert stored == metrics
+    assert list(stored) == sorted(stored)
+    assert set(stored) >= PROMISED
+    assert all(isinstance(stored[name], int) for name in ("source_steps", "target_steps", "shipped_round"))
+
+
+def test_metrics_follow_from_the_tables(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    made = make_evidence()
+    exact = {"source": 900.0, "random": 30.0, "zero_shot": 100.0, "telepath": 700.0, "oracle": 900.0}
+    made.returns["return"] = made.returns["agent"].map(exact)
+    made = made._replace(returns=made.returns.dropna())
+    found = find(made, with_gap(params, action_repeat=6, mass=2.0))
+    assert found.metrics["gap_closure"] == 0.75
+    assert found.metrics["telepath_over_source"] == pytest.approx(7 / 9)
+    assert found.metrics["action_hold_return"] is None
+    assert found.metrics["telepath_return_low"] == found.metrics["telepath_return"] == 700
+    assert found.metrics["target_steps"] == 14985
+    made.gap["divergence"] = [5.0] + [2.0] * (len(made.gap) - 1)
+    assert find(made, params).metrics["induced_gap"] == 2
+
+
+@pytest.mark.parametrize(
+    ("zero_shot", "telepath", "oracle", "says"),
+    [
+        (12, 850, 905, "Yes."),
+        (12, 850, 10, "Yes."),
+        (12, 500, 905, "In part."),
+        (300, 150, 905, "No."),
+        (300, 330, 905, "Not clearly."),
+        (870, 860, 875, "There was little to transfer."),
+    ],
+)
+def test_the_verdict(
+    make_evidence: Callable[..., Evidence],
+    params: Params,
+    zero_shot: float,
+    telepath: float,
+    oracle: float,
+    says: str,
+) -> None:
+    levels = {"source": 880, "random": 40, "zero_shot": zero_shot, "telepath": telepath, "oracle": oracle}
+    made = make_evidence(levels=levels)
+    params = with_gap(params, action_repeat=6, mass=2.0)
+    found = find(made, params)
+    assert verdict(found) == says
+    assert f"**{says}**" in write_page(found, made, params)
+
+
+def test_a_good_run_draws_no_remark(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    made = make_evidence()
+    made = made._replace(reenactments=made.reenactments._replace(tau=1.0))
+    found = find(made, with_gap(params))
+    assert remarks(found, made) == []
+    assert "found nothing" in write_page(found, made, with_gap(params))
+
+
+def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    levels = {"source": 880, "random": 170, "zero_shot": 300, "action_hold": 500, "telepath": 150, "oracle": 905}
+    made = make_evidence(levels=levels, noise=1.5)
+    made.diary["shipped"] = 0
+    made.diary.loc[0, ["shipped", "final_score", "inferred_return"]] = [1, 400, 400]
+    made.facts["divergences"] = 2
+    made = made._replace(oracle_curve=made.oracle_curve[:20])
+    told = " ".join(remarks(find(made, with_gap(params)), made))
+    for words in (
+        "worse than doing nothing",
+        "Holding the source's actions is enough",
+        "no better than random",
+        "The inferred reward correlates",
+        "Only 33 % of the segments",
+        "more than 10 % under round",
+        "the choice is chancy",
+        "the labels flatter it",
+        "more than 10 % apart",
+        "diverged in 2",
+    ):
+        assert words in told
+
+
+def test_nothing_paid_gives_nulls_and_still_a_page(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    made = make_evidence(levels=dict.fromkeys(("source", "random", "zero_shot", "telepath", "oracle"), 0.0))
+    made.returns["return"] = 0.0
+    made.rounds["return"] = 0.0
+    made.heldout["true"][:] = 0
+    found = find(made, with_gap(params))
+    for name in ("gap_closure", "telepath_over_source", "label_correlation", "selection_correlation"):
+        assert found.metrics[name] is None
+    page = write_page(found, made, with_gap(params))
+    assert "undefined" in page
+    assert "nan" not in page.lower()
+
+
+def test_only_the_keys_that_differ_are_a_gap(params: Params) -> None:
+    assert differences(with_gap(params, action_repeat=6).gap, 6) == {}
+    gap = with_gap(params, mass=1.5, observation_noise=0.1).gap
+    assert differences(gap, 6) == {"action_repeat": 3, "mass": 1.5, "observation_noise": 0.1}
+
+
+def test_the_page_names_the_gap(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    made = make_evidence(divergence=1.0)
+    there = with_gap(params, mass=1.5, action_delay=1)
+    page = write_page(find(made, there), made, there)
+    assert "| `mass` | × 1 | × 1.5 |" in page
+    assert "| `action_delay` | none | 1 step |" in page
+    assert "| `action_repeat` | 6 frames a step | 3 frames a step |" in page
+    assert "`gravity`" not in page
+    assert "twice as often" in page
+    none = with_gap(params, action_repeat=6)
+    assert "No gap was declared" in write_page(find(made, none), made, none)
+
+
+def test_the_summary_fits_a_terminal(make_evidence: Callable[..., Evidence], params: Params) -> None:
+    metrics = dict(find(make_evidence(), with_gap(params)).metrics)
+    text = summary_table(metrics)
+    assert max(map(len, text.splitlines())) < 80
+    assert text.endswith("reports/index.md")
+    assert "action hold" in text
+    metrics |= {"action_hold_return": None, "gap_closure": None, "label_correlation": None}
+    text = summary_table(metrics)
+    assert "action hold" not in text
+    assert re.search(r"gap closed +–", text)
