@@ -96,10 +96,8 @@ def copy_project(folder: Path) -> Project:
     (folder / "dvc.lock").unlink(missing_ok=True)
     project = Project(folder)
     project.run("git", "init", "-q")
-    project.commit = lambda: project.run(  # type: ignore[attr-defined]
-        "git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "commit", "-qam", "x"
-    )
     project.run("git", "add", "-A")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy")
     return project
 
 

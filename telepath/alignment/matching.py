@@ -19,7 +19,7 @@ from telepath.episodes import Array, Episode
 
 
 class Matches(NamedTuple):
-    """What W target windows are most like: best (W, C), indices into the pool, and cost (W, C) a frame, ascending."""
+    """What W target windows are most like: best (W, C), indices into the pool, and cost (W, C) a path cell, ascending."""
 
     best: Array
     cost: Array
@@ -57,7 +57,8 @@ class SourcePool:
         places = np.clip(np.round(begin + spots / self.rates.ratio), 0, self.length - 1).astype(np.int64)
         pairs = nearest(windows[:, spots], self.frames[:, places], min(self.settings.candidates, len(self.frames)))
         cost = dtw_pairs(windows, self.frames, pairs, self._band(), open_begin=True, open_end=True, slope=self._slope())
-        cost = cost / n
+        # A path along the expected slope has one cell for each step of the faster side.
+        cost = cost / (n * max(1.0, 1 / self.rates.ratio))
         if foreign is not None:
             cost = np.where(self.episode[pairs] == foreign[:, None], np.inf, cost)
         order = np.argsort(cost, axis=1, kind="stable")[:, : self.settings.matches]

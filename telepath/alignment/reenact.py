@@ -28,7 +28,7 @@ class Alignments(NamedTuple):
 
     noise (S, F): which sample of the belief each one begins from; actions (S, M, A); observation (S, M, D) decoded;
     path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M) inferred
-    and coverage (S, M); cost (S,): DTW cost per reference frame, in mean squared spreads; history (iterations, S):
+    and coverage (S, M); cost (S,): DTW cost per path cell, in mean squared spreads; history (iterations, S):
     best cost per reference frame over the CEM iterations.
     """
 
@@ -46,7 +46,7 @@ class Alignments(NamedTuple):
         """Several lots of segments as one."""
         axes = {"history": 1}
         return Alignments(
-            **{name: np.concatenate([getattr(p, name) for p in parts], axes.get(name, 0)) for name in Alignments._fields}
+            **{f: np.concatenate([getattr(p, f) for p in parts], axes.get(f, 0)) for f in Alignments._fields}
         )
 
 
@@ -66,6 +66,8 @@ class Reenactor:
         self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
         self.length = rates.target_steps(settings.reference, settings.slack)
         self.slope = rates.ratio
+        # A path along the expected slope has one cell for each step of the faster side.
+        self.cells = settings.reference * max(1.0, rates.ratio)
         self.inverse_spread = torch.from_numpy(scale.inverse)
 
     def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
@@ -95,7 +97,7 @@ class Reenactor:
         row = torch.arange(len(segments)) * kept + best
         actions = plan.actions[row].numpy()
         chosen = noise[np.arange(len(segments)), best.numpy()]
-        history = plan.history[:, row].numpy() / settings.reference
+        history = plan.history[:, row].numpy() / self.cells
         return self.replay(segments, chosen, actions)._replace(history=history)
 
     def _cost(self, start: Latent, reference: Array, actions: Tensor) -> Tensor:
@@ -145,7 +147,7 @@ class Reenactor:
             rate[s], coverage[s] = split_rewards(
                 path, segments.rate[s], self.length, self.rates.ratio, self.settings.split
             )
-            cost[s] = total / self.settings.reference
+            cost[s] = total / self.cells
         history = np.zeros((0, len(segments)), np.float32)
         return Alignments(noise, actions, observation, paths, rate, coverage, cost, history)
 

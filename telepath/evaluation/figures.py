@@ -44,6 +44,9 @@ NAMES = {
 INFERRED = VERMILION
 """The colour of whatever is inferred and not true."""
 
+ALIKE = 1e-6
+"""A divergence that is nothing but rounding, in spreads."""
+
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -304,5 +307,13 @@ def induced_gap(gap: pd.DataFrame, path: Path) -> None:
         words = "as far apart as the source's own spread"
         panel.annotate(words, (0, 1), (4, 4), textcoords="offset points", fontsize=9)
         panel.plot(gap["seconds"], gap["divergence"], "o-", color=VERMILION, markersize=4, clip_on=False)
+        if gap["divergence"].max() < ALIKE:
+            panel.annotate(
+                "no divergence: the two move exactly alike",
+                (0, 0),
+                (4, 8),
+                textcoords="offset points",
+                color=VERMILION,
+            )
         panel.set(xlabel="seconds under the same actions", ylabel="divergence, spreads")
         panel.set(xlim=(0, gap["seconds"].max()), ylim=(0, max(1.25, 1.1 * gap["divergence"].max())))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from telepath.alignment.matching import SourcePool
 from telepath.dreamer.agent import Agent
@@ -31,6 +32,7 @@ def returns_table(judged: dict[str, list[Episode]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["agent", "episode", "return"])
 
 
+@torch.no_grad()
 def compare_rewards(
     judged: dict[str, list[Episode]], pool: SourcePool, agent: Agent, reward: RewardEnsemble, action_repeat: int
 ) -> dict[str, Array]:

@@ -8,7 +8,7 @@ import pandas as pd
 from telepath.alignment.rates import Rates
 from telepath.config import Params
 from telepath.evaluation.evidence import Evidence
-from telepath.evaluation.figures import NAMES, percent
+from telepath.evaluation.figures import ALIKE, NAMES, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
 
@@ -191,7 +191,7 @@ def sides(name: str, value: float, source_repeat: int) -> tuple[str, str]:
 def divergence(findings: Findings, evidence: Evidence, rate: float) -> str:
     """The induced gap in a sentence."""
     size, last = findings.metrics["induced_gap"], evidence.gap.iloc[-1]
-    if not size:
+    if size is None or size < ALIKE:
         alike = "Under the same actions, held as long on both sides, the two move alike (induced gap 0)."
         rest = "All that separates them is when they decide." if rate != 1 else "The gap never shows."
         return f"{alike} {rest}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.matching import SourcePool
@@ -30,6 +30,14 @@ from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
+
+
+Weights = dict[str, Tensor]
+
+
+def copy_of(module: nn.Module) -> Weights:
+    """The module's weights and buffers as they are now."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 class Round(NamedTuple):
@@ -83,7 +91,7 @@ class Refinement:
         )
         self.updates = 0
         self.rounds: list[Round] = []
-        self.snapshots: list[dict[str, Tensor]] = []
+        self.snapshots: list[tuple[Weights, Weights]] = []
         self.final_steps = 0
         self.losses = {"reward": math.nan, "belief": math.nan}
         self.refresh()
@@ -146,7 +154,7 @@ class Refinement:
 
     def finish_round(self) -> None:
         """Keep the policy, see what it does, and label that."""
-        self.snapshots.append({name: value.clone() for name, value in self.agent.state_dict().items()})
+        self.snapshots.append((copy_of(self.agent), copy_of(self.reward)))
         inferred, confidence = self.roll_out(self.episodes_per_round, sample=True, keep=True)
         self.realign()
         self.refresh()
@@ -209,10 +217,16 @@ class Refinement:
         finalists = np.argsort(-scores, kind="stable")[: self.settings.finalists]
         self.final_scores: dict[int, float] = {}
         for number in finalists:
-            self.agent.load_state_dict(self.snapshots[number])
+            self.take_up(number)
             self.final_scores[int(number)], _ = self.roll_out(self.settings.final_episodes, sample=False, keep=False)
         self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
-        self.agent.load_state_dict(self.snapshots[self.shipped])
+        self.take_up(self.shipped)
+
+    def take_up(self, number: int) -> None:
+        """Go back to the agent and the reward ensemble of a round."""
+        agent, reward = self.snapshots[number]
+        self.agent.load_state_dict(agent)
+        self.reward.load_state_dict(reward)
 
     # -- what is left behind ------------------------------------------------------------------------------------------
 
@@ -230,10 +244,10 @@ class Refinement:
         return table
 
     def policies(self) -> dict[str, Any]:
-        """Every round's agent, the reward ensemble and the count of steps: what the evaluation looks at."""
+        """Every round's agent, the shipped round's reward ensemble and the count of steps: what the evaluation looks at."""
         return {
-            "rounds": [self.agent.artefact() | {"weights": snapshot} for snapshot in self.snapshots],
-            "reward": dict(self.reward.state_dict()),
+            "rounds": [self.agent.artefact() | {"weights": agent} for agent, _ in self.snapshots],
+            "reward": copy_of(self.reward),
             "target_steps": self.target_steps,
         }
 

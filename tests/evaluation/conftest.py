@@ -31,7 +31,7 @@ def returns(rng: np.random.Generator, levels: dict[str, float]) -> pd.DataFrame:
 
 def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     number = np.arange(10)
-    true = final / (1 + np.exp(-(number - 3.0))) + rng.normal(0, 40, 10)
+    true = np.clip(final / (1 + np.exp(-(number - 3.0))) + rng.normal(0, 40, 10), 0, 1000)
     inferred = np.clip(0.9 * true + rng.normal(0, 25, 10) + 30, 0, 1000)
     steps = 6000 + 900 * number
     shipped = int(inferred.argmax())
@@ -56,7 +56,7 @@ def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, p
             "round": number,
             "steps": steps,
             "return": true,
-            "low": true - 45,
+            "low": np.maximum(true - 45, 0),
             "high": np.minimum(true + 35, 1000),
         }
     )

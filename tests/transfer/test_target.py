@@ -146,7 +146,7 @@ def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_fina
     best = diary.loc[diary["final_score"].idxmax()]
     assert best["shipped"] == 1
     assert diary["shipped"].sum() == 1
-    shipped = refinement.snapshots[int(best["round"])]
+    shipped, _ = refinement.snapshots[int(best["round"])]
     assert all(torch.equal(shipped[name], value) for name, value in refinement.agent.state_dict().items())
 
 
