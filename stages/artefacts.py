@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DATA = Path("data")
+CHECKED = DATA / "checked.txt"
 SOURCE_SEEDS = DATA / "source" / "seed_episodes.npz"
 SOURCE_AGENT = DATA / "source" / "agent.safetensors"
 SOURCE_EPISODES = DATA / "source" / "episodes.npz"

@@ -19,7 +19,7 @@ def main(params: Params, context: Context) -> None:
         seed_episodes(environment, params.source.seed_episodes, seed),
         params.dreamer,
         steps=task.explore_steps + task.refine_steps,
-        update_ratio=params.source.update_ratio / rate_ratio(task.action_repeat, params.gap.action_repeat),
+        update_ratio=params.oracle.update_ratio,
         seed=seed,
         rate_ratio=rate_ratio(task.action_repeat, params.gap.action_repeat),
     )

@@ -89,6 +89,7 @@ class DreamerSettings(Settings):
     model_lr: Positive
     actor_lr: Positive
     critic_lr: Positive
+    anneal: Fraction
     grad_clip: Positive
     slow_critic_rate: Fraction
     return_scale_rate: Fraction
@@ -99,9 +100,15 @@ class DreamerSettings(Settings):
 
 
 class SourceSettings(Settings):
-    """Source data and training, and the oracle's: ``update_ratio`` gradient steps a collected step."""
+    """Source data and training: ``update_ratio`` gradient steps a collected step."""
 
     seed_episodes: Count
+    update_ratio: Positive
+
+
+class OracleSettings(Settings):
+    """The oracle: ``update_ratio`` gradient steps a target step."""
+
     update_ratio: Positive
 
 
@@ -236,6 +243,7 @@ class Params(Settings):
     belief: BeliefSettings
     label: LabelSettings
     target: TargetSettings
+    oracle: OracleSettings
     evaluate: EvaluateSettings
 
 

@@ -42,6 +42,7 @@ TINY: dict[str, Any] = {
     "target.imagined_batch": 32,
     "target.finalists": 1,
     "target.final_episodes": 1,
+    "oracle.update_ratio": 0.01,
     "evaluate.episodes": 2,
     "evaluate.curve_episodes": 2,
     "evaluate.heldout_episodes": 1,
@@ -106,7 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = copy_project(tmp_path_factory.mktemp("project"))
     project.set(**TINY)
     ran = project.repro()
-    assert ran == SOURCE | TARGET
+    assert ran == {"check"} | SOURCE | TARGET
     return project
 
 
@@ -166,7 +167,8 @@ class TestPipeline:
 
     def test_a_gap_reruns_the_target_and_nothing_of_the_source(self, project: Project) -> None:
         out = project.run("dvc", "exp", "run", "-S", "gap.mass=2.0")
-        assert set(re.findall(r"Running stage '(\w+)'", out)) == TARGET
+        # `check` looks at every new gap; the source stages wait for it and find its output unchanged.
+        assert set(re.findall(r"Running stage '(\w+)'", out)) == {"check"} | TARGET
 
     def test_a_fresh_clone_with_the_cache_runs_nothing(self, project: Project, tmp_path: Path) -> None:
         clone = copy_of(project, tmp_path / "clone")

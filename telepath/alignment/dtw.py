@@ -13,17 +13,17 @@ Information Retrieval for Music and Motion, chapter 4). The reference is consume
     open_begin   the candidate may start late: C(0, j) = c(0, j) for every j of row 0
     open_end     the candidate may end early: cost = min over j of C(N-1, j), the earliest j among equals
 
-*Band.* Without ``slope``, a path uses the cells with |i - j| <= max(window, |N - M|). With it, for sequences
-that run at different rates (``slope`` candidate frames for each reference frame), a path uses the cells with
+*Band.* Without ``slope``, a path uses the cells with |i - j| <= max(window, |N - M|). With it, for sequences that
+run at different rates (``slope`` candidate frames for each reference frame), a path uses the cells with
 |j - slope i| <= radius: the radius, in candidate frames, is the smallest whole number not below ``window`` for
 which a path exists. The band limits open ends as well: a candidate starts late, or ends early, by what the band
 allows in row 0, or in row N-1. Without ``window`` there is no band and the slope does nothing.
 
-*Values that are not finite.* A pair with a NaN or an infinity anywhere in its reference or candidate costs
-+inf, whether a path would touch it or not, and has no warping path. Its neighbours keep their bits.
+*Values that are not finite.* A pair with a NaN or an infinity anywhere in its reference or candidate costs +inf,
+whether a path would touch it or not, and has no warping path. Its neighbours keep their bits.
 
-*Reproducibility.* A cost depends on its own reference and candidate alone: not on the neighbours in the batch,
-on the strides of the arrays or on the number of threads. The last bits may differ between kinds of processor.
+*Reproducibility.* A cost depends on its own reference and candidate alone: not on the neighbours in the batch, on
+the strides of the arrays or on the number of threads. The last bits may differ between kinds of processor.
 
 Letters: B batch, S segments or stored sequences, W query windows, C candidates of a window, N reference length,
 M candidate length, D observation dim, F frames, L path length. All sequences are float32.
@@ -76,17 +76,14 @@ def dtw_batch(
     _check_float32("y", y)
     if x.ndim not in (2, 3) or y.ndim != x.ndim + 1:
         raise ValueError(
-            "expected x (N, D) with y (B, M, D), or x (S, N, D) with y (S, B, M, D), "
-            f"got x {x.shape} and y {y.shape}"
+            f"expected x (N, D) with y (B, M, D), or x (S, N, D) with y (S, B, M, D), got x {x.shape} and y {y.shape}"
         )
     if x.ndim == 2:
         x, y, shape = x[None], y[None], y.shape[:1]
     else:
         shape = y.shape[:2]
     if len(x) != len(y):
-        raise ValueError(
-            f"expected as many references x as groups of candidates y, got {len(x)} and {len(y)}"
-        )
+        raise ValueError(f"expected as many references x as groups of candidates y, got {len(x)} and {len(y)}")
     index = np.broadcast_to(np.arange(y.shape[1]), y.shape[:2])
     task = _task(x, y, index, window, weights, open_begin, open_end, slope)
     return _costs(task, threads).reshape(shape)
@@ -130,7 +127,7 @@ def dtw_paths(
     Between equal predecessors a path takes the diagonal, then (i-1, j), then (i, j-1).
     """
     task = _pairs_task(x, y, pairs, window, weights, open_begin, open_end, slope)
-    shape = task.index.shape
+    shape = task.chosen.shape
     longest = task.x.shape[1] + task.y.shape[2] - 1
     path, length = np.zeros((*shape, longest, 2), np.int32), np.zeros(shape, np.int64)
     return Paths(path, length, _costs(task, threads, path, length))
@@ -208,11 +205,11 @@ _DISTANCES = 2**22
 
 
 class _Task(NamedTuple):
-    """Reference x[s] and candidates y[s, index[s, b]] for all s and b; cells first[i] <= j <= last[i] of row i."""
+    """Reference x[s] and candidates y[s, chosen[s, b]] for all s and b; cells first[i] <= j <= last[i] of row i."""
 
     x: Array  # (S, N, D), contiguous
     y: Array  # (S, any, M, D), any strides
-    index: Array  # (S, B)
+    chosen: Array  # (S, B)
     weights: Array  # (D,), or (0,) for none
     first: Array  # (N,), ascending
     last: Array  # (N,), ascending
@@ -244,11 +241,13 @@ def _task(
     slope: float | None,
 ) -> _Task:
     """Check what all calls have in common."""
-    if 0 in x.shape[-2:] or 0 in y.shape[-2:] or x.shape[-1] != y.shape[-1]:
+    if 0 in x.shape[-2:] or 0 in y.shape[-2:]:
         raise ValueError(
-            "expected x (..., N, D) and y (..., M, D) with the same D, and at least one frame and dimension, "
-            f"got x {x.shape} and y {y.shape}"
+            "expected x and y with at least one frame and dimension, "
+            f"got (N, D) = {x.shape[-2:]} and (M, D) = {y.shape[-2:]}"
         )
+    if x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"expected x and y with the same D, got {x.shape[-1]} and {y.shape[-1]}")
     first, last = _band(x.shape[-2], y.shape[-2], window, slope, open_end)
     weights = _check_weights(weights, x.shape[-1])
     index = np.ascontiguousarray(index, np.int64)
@@ -257,9 +256,7 @@ def _task(
 
 def _check_float32(name: str, array: Array) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        raise ValueError(
-            f"{name}: expected a float32 array, got {getattr(array, 'dtype', type(array).__name__)}"
-        )
+        raise ValueError(f"{name}: expected a float32 array, got {getattr(array, 'dtype', type(array).__name__)}")
 
 
 def _check_weights(weights: Array | None, dim: int) -> Array:
@@ -267,9 +264,7 @@ def _check_weights(weights: Array | None, dim: int) -> Array:
         return np.empty(0, np.float32)
     checked = np.array(weights, np.float32)
     if checked.shape != (dim,) or not (np.isfinite(checked) & (checked >= 0)).all():
-        raise ValueError(
-            f"weights: expected ({dim},) finite numbers, not negative, got {checked.shape} {checked}"
-        )
+        raise ValueError(f"weights: expected ({dim},) finite numbers, not negative, got {checked.shape} {checked}")
     return checked
 
 
@@ -316,16 +311,17 @@ def _rows(n: int, m: int, slope: float, radius: int) -> tuple[Array, Array]:
 def _costs(task: _Task, threads: int, path: Array | None = None, length: Array | None = None) -> Array:
     """Costs (S, B), and paths if asked for: tiles of 16 candidates, dealt out to threads in contiguous lots."""
     threads = _whole("threads", threads, 1)
-    x, y, *rest = task
-    cost = np.empty(task.index.shape, np.float32)
+    x, y, *how = task
+    cost = np.empty(task.chosen.shape, np.float32)
     if path is None or length is None:
         path, length = np.empty((0, 0, 0, 0), np.int32), np.empty((0, 0), np.int64)
-    address, finite = y.__array_interface__["data"][0], np.isfinite(x).all(axis=(1, 2))
+    finite, frames = np.isfinite(x).all(axis=(1, 2)), y.shape[2]
+    address = y.__array_interface__["data"][0]
 
     def run(begin: int, end: int) -> None:
-        warp(x, finite, address, y.strides, y.shape[2], *rest, begin, end, cost, path, length)
+        warp(x, finite, address, y.strides, frames, *how, begin, end, cost, path, length)
 
-    tiles = len(x) * -(-cost.shape[1] // LANES)
+    tiles = len(x) * -(-task.chosen.shape[1] // LANES)
     if threads == 1 or tiles < 2:
         run(0, tiles)
         return cost

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 from telepath.episodes import Array
 
@@ -37,6 +37,9 @@ _STRIP_LEAST = 8  # columns of a strip, however large its frames
 
 # ----------------------------------------------------------------------------------------------------------
 # Vectors in compiled code
+
+
+_intrinsic: Any = extending.intrinsic  # untyped: callers do not pass the first parameter, the typing context
 
 
 class _VectorType(types.Type):
@@ -73,7 +76,7 @@ _arithmetic(operator.mul, "fmul")
 
 
 def _constant(number: float) -> Any:
-    @intrinsic
+    @_intrinsic
     def constant(typing: Any) -> Any:
         return _vector(), lambda context, builder, sig, args: ir.Constant(_VECTOR, [number] * LANES)
 
@@ -83,7 +86,7 @@ def _constant(number: float) -> Any:
 _zero, _inf = _constant(0.0), _constant(float("inf"))
 
 
-@intrinsic
+@_intrinsic
 def _multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once where the machine can."""
 
@@ -95,7 +98,7 @@ def _multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return _vector(_vector, _vector, _vector), lower
 
 
-@intrinsic
+@_intrinsic
 def _minimum(typing: Any, a: Any, b: Any) -> Any:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", *args), *args)
@@ -109,7 +112,7 @@ def _pointer(builder: Any, address: Any, kind: ir.Type, position: Any, size: int
     return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
 
 
-@intrinsic
+@_intrinsic
 def _load(typing: Any, address: Any, k: Any) -> Any:
     """The k-th vector behind an address."""
 
@@ -119,7 +122,7 @@ def _load(typing: Any, address: Any, k: Any) -> Any:
     return _vector(types.int64, types.int64), lower
 
 
-@intrinsic
+@_intrinsic
 def _store(typing: Any, address: Any, k: Any, value: Any) -> Any:
     """Write the k-th vector behind an address."""
 
@@ -130,7 +133,7 @@ def _store(typing: Any, address: Any, k: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64, _vector), lower
 
 
-@intrinsic
+@_intrinsic
 def _broadcast(typing: Any, address: Any, k: Any) -> Any:
     """The k-th float32 behind an address, in all lanes."""
 
@@ -142,7 +145,7 @@ def _broadcast(typing: Any, address: Any, k: Any) -> Any:
     return _vector(types.int64, types.int64), lower
 
 
-@intrinsic
+@_intrinsic
 def _integer(typing: Any, address: Any, k: Any) -> Any:
     """The k-th int64 behind an address."""
 
@@ -152,13 +155,13 @@ def _integer(typing: Any, address: Any, k: Any) -> Any:
     return types.int64(types.int64, types.int64), lower
 
 
-@intrinsic
+@_intrinsic
 def _gather(typing: Any, addresses: Any, offset: Any) -> Any:
     """One float32 each, ``offset`` bytes behind each of 16 addresses."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         gathered = ir.Constant(_VECTOR, ir.Undefined)
-        for lane, pointer in enumerate(_pointers(builder, *args, _FLOAT)):
+        for lane, pointer in enumerate(_pointers(builder, args[0], args[1], _FLOAT)):
             value = builder.load(pointer, align=1)
             gathered = builder.insert_element(gathered, value, ir.Constant(_LONG, lane))
         return gathered
@@ -166,25 +169,25 @@ def _gather(typing: Any, addresses: Any, offset: Any) -> Any:
     return _vector(types.int64, types.int64), lower
 
 
-@intrinsic
+@_intrinsic
 def _gather_4(typing: Any, addresses: Any, offset: Any) -> Any:
     """Four float32 each, ``offset`` bytes behind each of 16 addresses: four vectors."""
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         four = ir.VectorType(_FLOAT, 4)
-        loaded = [builder.load(pointer, align=1) for pointer in _pointers(builder, *args, four)]
+        loaded = [builder.load(pointer, align=1) for pointer in _pointers(builder, args[0], args[1], four)]
         # Quarter s of vector q is what lane 4s + q loaded. Each quarter is then transposed, four by four.
         quarters = []
         for q in range(4):
             halves = [_shuffle(builder, loaded[q + s], loaded[q + s + 4], range(8)) for s in (0, 8)]
-            quarters.append(_shuffle(builder, *halves, range(LANES)))
+            quarters.append(_shuffle(builder, halves[0], halves[1], range(LANES)))
         low = [4 * s + e + v for s in range(4) for e in (0, 1) for v in (0, LANES)]
         high = [e + 2 for e in low]
         first = [4 * s + e + v for s in range(4) for v in (0, LANES) for e in (0, 1)]
         second = [e + 2 for e in first]
         values = []
         for half in (low, high):
-            left, right = (_shuffle(builder, *quarters[q : q + 2], half) for q in (0, 2))
+            left, right = (_shuffle(builder, quarters[q], quarters[q + 1], half) for q in (0, 2))
             values += [_shuffle(builder, left, right, pair) for pair in (first, second)]
         return context.make_tuple(builder, sig.return_type, values)
 
@@ -208,7 +211,7 @@ def _pointers(builder: Any, addresses: Any, offset: Any, kind: ir.Type) -> list[
 
 def _compiled(function: Callable) -> Any:
     """Numba without the GIL, cached on disk where some directory can be written."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package nor the user's cache directory is writable
@@ -242,7 +245,7 @@ class _Tile(NamedTuple):
 @_inlined
 def _pack(tile: _Tile, begin: int, end: int) -> Any:
     """Transpose frames begin <= j < end; zero in lanes where all is finite, NaN in the others."""
-    dim, trace = tile.dim, _zero()
+    dim, zero, trace = tile.dim, _zero(), _zero()
     for j in range(begin, end):
         offset, k = j * tile.frame_stride, (j - begin) * dim
         if tile.dim_stride == 4 and dim >= 4:
@@ -253,40 +256,67 @@ def _pack(tile: _Tile, begin: int, end: int) -> Any:
                 _store(tile.packed, k + d + 1, q)
                 _store(tile.packed, k + d + 2, r)
                 _store(tile.packed, k + d + 3, s)
-                trace = _multiply_add(p, _zero(), _multiply_add(q, _zero(), trace))
-                trace = _multiply_add(r, _zero(), _multiply_add(s, _zero(), trace))
+                trace = trace + (_multiply_add(p, zero, q * zero) + _multiply_add(r, zero, s * zero))
         else:
             for d in range(dim):
                 p = _gather(tile.candidates, offset + d * tile.dim_stride)
                 _store(tile.packed, k + d, p)
-                trace = _multiply_add(p, _zero(), trace)
+                trace = trace + p * zero
     return trace
 
 
 @_inlined
-def _local_costs(tile: _Tile, x_a: int, x_b: int, x_c: int, x_d: int, k: int) -> Any:
-    """sum_d w_d (x_d - y_d)^2 of four reference frames with the packed frame that begins at vector k."""
+def _local_costs(tile: _Tile, x: Any, k: int) -> Any:
+    """sum_d w_d (x_d - y_d)^2: four reference frames, at addresses x, with the packed frame from vector k on."""
     a, b, c, d = _zero(), _zero(), _zero(), _zero()
     if tile.weights == 0:
-        for e in range(tile.dim):
-            y = _load(tile.packed, k + e)
-            p, q = y - _broadcast(x_a, e), y - _broadcast(x_b, e)
-            r, s = y - _broadcast(x_c, e), y - _broadcast(x_d, e)
+        for n in range(tile.dim):
+            y = _load(tile.packed, k + n)
+            p, q = y - _broadcast(x[0], n), y - _broadcast(x[1], n)
+            r, s = y - _broadcast(x[2], n), y - _broadcast(x[3], n)
             a, b = _multiply_add(p, p, a), _multiply_add(q, q, b)
             c, d = _multiply_add(r, r, c), _multiply_add(s, s, d)
     else:
-        for e in range(tile.dim):
-            y, w = _load(tile.packed, k + e), _broadcast(tile.weights, e)
-            p, q = y - _broadcast(x_a, e), y - _broadcast(x_b, e)
-            r, s = y - _broadcast(x_c, e), y - _broadcast(x_d, e)
+        for n in range(tile.dim):
+            y, w = _load(tile.packed, k + n), _broadcast(tile.weights, n)
+            p, q = y - _broadcast(x[0], n), y - _broadcast(x[1], n)
+            r, s = y - _broadcast(x[2], n), y - _broadcast(x[3], n)
             a, b = _multiply_add(w * p, p, a), _multiply_add(w * q, q, b)
             c, d = _multiply_add(w * r, r, c), _multiply_add(w * s, s, d)
     return a, b, c, d
 
 
 @_inlined
-def _inside(first: int, j: int, last: int, cost: Any) -> Any:
-    return cost if first <= j <= last else _inf()
+def _masked(first: Any, last: Any, j: int, local: Any) -> Any:
+    """Local costs of four rows in column j, inf outside of the band."""
+    a, b, c, d = local
+    if j < first[3] or j > last[0]:
+        a = a if first[0] <= j <= last[0] else _inf()
+        b = b if first[1] <= j <= last[1] else _inf()
+        c = c if first[2] <= j <= last[2] else _inf()
+        d = d if first[3] <= j <= last[3] else _inf()
+    return a, b, c, d
+
+
+@_inlined
+def _fill_column(tile: _Tile, i: int, rows: int, j: int, k: int, local: Any, corner: Any, left: Any) -> Any:
+    """C(i, j) to C(i + 3, j) from their local costs, C(i - 1, j - 1) = corner and the column on the left.
+
+    Returns the next column's corner and left. Vector k of ``tile.row`` goes from row i - 1 to the last one here.
+    """
+    up = _load(tile.row, k)
+    a = local[0] + _minimum(_minimum(corner, up), left[0])
+    # What is known first is compared first: the next row waits for one minimum and one sum only.
+    b = local[1] + _minimum(_minimum(left[0], left[1]), a)
+    c = local[2] + _minimum(_minimum(left[1], left[2]), b)
+    d = local[3] + _minimum(_minimum(left[2], left[3]), c)
+    _store(tile.row, k, d if rows == 4 else c if rows == 3 else b if rows == 2 else a)
+    if tile.table != 0:
+        _store(tile.table, i * tile.frames + j, a)
+        _store(tile.table, (i + 1) * tile.frames + j, b)
+        _store(tile.table, (i + 2) * tile.frames + j, c)
+        _store(tile.table, (i + 3) * tile.frames + j, d)
+    return up, (a, b, c, d)
 
 
 @_inlined
@@ -296,52 +326,30 @@ def _fill_rows(tile: _Tile, i: int, j0: int, j1: int, corner: Any) -> Any:
     corner: C(i - 1, j0 - 1); returns that of the next four rows. ``tile.row`` goes from row i - 1 to row i + 3,
     ``tile.edge`` of these rows from column j0 - 1 to column j1 - 1.
     """
-    row, edge, table, frames, bytes_ = tile.row, tile.edge, tile.table, tile.frames, 4 * tile.dim
+    row, edge, size = tile.row, tile.edge, 4 * tile.dim
     rows = min(_ROWS, tile.length - i)
     # Rows past the last one repeat it; what they give is not used.
     i_b, i_c, i_d = min(i + 1, i + rows - 1), min(i + 2, i + rows - 1), i + rows - 1
-    x_a, x_b, x_c, x_d = (
-        tile.x + i * bytes_,
-        tile.x + i_b * bytes_,
-        tile.x + i_c * bytes_,
-        tile.x + i_d * bytes_,
-    )
-    first_a, last_a = _integer(tile.first, i), _integer(tile.last, i)
-    first_b, last_b = _integer(tile.first, i_b), _integer(tile.last, i_b)
-    first_c, last_c = _integer(tile.first, i_c), _integer(tile.last, i_c)
-    first_d, last_d = _integer(tile.first, i_d), _integer(tile.last, i_d)
-    begin, end = max(first_a, j0), min(last_d + 1, j1)
+    x = tile.x + i * size, tile.x + i_b * size, tile.x + i_c * size, tile.x + i_d * size
+    first = _integer(tile.first, i), _integer(tile.first, i_b), _integer(tile.first, i_c), _integer(tile.first, i_d)
+    last = _integer(tile.last, i), _integer(tile.last, i_b), _integer(tile.last, i_c), _integer(tile.last, i_d)
+    begin, end = max(first[0], j0), min(last[3] + 1, j1)
     next_corner = _load(edge, i + rows)
-    left_a, left_b, left_c, left_d = _inf(), _inf(), _inf(), _inf()
+    left = _inf(), _inf(), _inf(), _inf()
     if begin == j0:
-        left_a, left_b = _load(edge, i + 1), _load(edge, i + 2)
-        left_c, left_d = _load(edge, i + 3), _load(edge, i + 4)
+        left = _load(edge, i + 1), _load(edge, i + 2), _load(edge, i + 3), _load(edge, i + 4)
     else:
         corner = _load(row, begin - 1 - j0)
         _store(row, begin - 1 - j0, _inf())  # this column has left the band, for these rows and all below
     for j in range(begin, end):
-        a, b, c, d = _local_costs(tile, x_a, x_b, x_c, x_d, (j - j0) * tile.dim)
-        if j < first_d or j > last_a:
-            a, b = _inside(first_a, j, last_a, a), _inside(first_b, j, last_b, b)
-            c, d = _inside(first_c, j, last_c, c), _inside(first_d, j, last_d, d)
-        up = _load(row, j - j0)
-        a = a + _minimum(_minimum(corner, up), left_a)
-        b = b + _minimum(_minimum(left_a, a), left_b)
-        c = c + _minimum(_minimum(left_b, b), left_c)
-        d = d + _minimum(_minimum(left_c, c), left_d)
-        corner, left_a, left_b, left_c, left_d = up, a, b, c, d
-        _store(row, j - j0, d if rows == 4 else c if rows == 3 else b if rows == 2 else a)
-        if table != 0:
-            _store(table, i * frames + j, a)
-            _store(table, (i + 1) * frames + j, b)
-            _store(table, (i + 2) * frames + j, c)
-            _store(table, (i + 3) * frames + j, d)
+        local = _masked(first, last, j, _local_costs(tile, x, (j - j0) * tile.dim))
+        corner, left = _fill_column(tile, i, rows, j, j - j0, local, corner, left)
     if end < j1:
-        left_a, left_b, left_c, left_d = _inf(), _inf(), _inf(), _inf()
-    _store(edge, i + 1, left_a)
-    _store(edge, i + 2, left_b)
-    _store(edge, i + 3, left_c)
-    _store(edge, i + 4, left_d)
+        left = _inf(), _inf(), _inf(), _inf()
+    _store(edge, i + 1, left[0])
+    _store(edge, i + 2, left[1])
+    _store(edge, i + 3, left[2])
+    _store(edge, i + 4, left[3])
     return next_corner
 
 

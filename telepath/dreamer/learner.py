@@ -45,6 +45,10 @@ class ModelLearner:
         descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model")
         return observed.latent.detach(), figures
 
+    def scale_rates(self, factor: float) -> None:
+        """Learn at ``factor`` times the configured rate from now on."""
+        set_rate(self.optimizer, factor * self.settings.model_lr)
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
         return self.optimizer.state_dict()
@@ -100,6 +104,11 @@ class BehaviorLearner:
         self.behavior.critic.follow()
         return {"value": float(loss.value)}
 
+    def scale_rates(self, factor: float) -> None:
+        """Learn at ``factor`` times the configured rates from now on."""
+        set_rate(self.actor_optimizer, factor * self.settings.actor_lr)
+        set_rate(self.critic_optimizer, factor * self.settings.critic_lr)
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
         return {"actor": self.actor_optimizer.state_dict(), "critic": self.critic_optimizer.state_dict()}
@@ -115,6 +124,12 @@ def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
     flat = Latent(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
     chosen = torch.randperm(len(flat.deter), generator=generator)[:count]
     return flat.at(chosen)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Change the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 @contextmanager

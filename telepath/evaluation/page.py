@@ -29,7 +29,7 @@ PICTURES = (
     (
         "cem",
         "Alignment cost over the iterations of the search, and at its end",
-        "The search for re-enactments: alignment cost per reference frame.",
+        "The search for re-enactments: alignment cost a path cell.",
     ),
     (
         "alignments",

@@ -32,6 +32,11 @@ from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 
 
+def episodes_per_round(steps: int, episode_steps: int, settings: TargetSettings) -> int:
+    """Episodes that a round may roll out so that all rounds and the final judgement stay within ``steps``."""
+    return (steps // episode_steps - settings.finalists * settings.final_episodes) // settings.rounds
+
+
 Weights = dict[str, Tensor]
 
 
@@ -85,10 +90,7 @@ class Refinement:
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments
-        self.episodes_per_round = max(
-            1,
-            (steps // environment.episode_steps - settings.finalists * settings.final_episodes) // settings.rounds,
-        )
+        self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[tuple[Weights, Weights]] = []

@@ -87,8 +87,8 @@ options = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(
     n=st.integers(1, 14),
-    m=st.integers(1, 14),
-    d=st.integers(1, 20),
+    m=st.integers(1, 26),
+    d=st.sampled_from([1, 2, 3, 4, 5, 8, 17, 64]),  # with 64, a strip is 8 columns wide
     b=st.integers(1, 18),
     weighted=st.booleans(),
     coarse=st.booleans(),
@@ -335,7 +335,7 @@ good_x, good_y = np.zeros((4, 3), np.float32), np.zeros((2, 5, 3), np.float32)
         ((good_x[:0], good_y), "at least one frame"),
         ((good_x, good_y[:, :0]), "at least one frame"),
         ((good_x[:, :0], good_y[..., :0]), "at least one frame and dimension"),
-        ((good_x[:, :2], good_y), r"the same D.* got x \\(1, 4, 2\\)"),
+        ((good_x[:, :2], good_y), "the same D, got 2 and 3"),
         ((good_x, good_y, -1), "window: expected .* got -1"),
         ((good_x, good_y, 2.5), "window: expected .* got 2.5"),
         ((good_x, good_y, None, np.ones(2)), r"weights: expected \(3,\).* got \(2,\)"),
@@ -350,12 +350,12 @@ def test_errors_of_a_batch(arguments, message):
 
 @pytest.mark.parametrize("slope", [0, -1.0, np.nan, np.inf])
 def test_errors_of_the_slope(slope):
-    with pytest.raises(ValueError, match="slope: expected .* above 0, got"):
+    with pytest.raises(ValueError, match=r"slope: expected .* above 0, got"):
         dtw_batch(good_x, good_y, 2, slope=slope)
 
 
 def test_errors_of_the_other_calls():
-    with pytest.raises(ValueError, match="threads: expected .* at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"threads: expected .* at least 1, got 0"):
         dtw_batch(good_x, good_y, threads=0)
     with pytest.raises(ValueError, match=r"x \(N, D\) and y \(M, D\), got x \(4, 3\) and y \(2, 5, 3\)"):
         dtw_path(good_x, good_y)
@@ -378,7 +378,14 @@ def test_works_where_nothing_can_be_written(tmp_path):
     """Package and home read-only: compiled in memory."""
     package = Path(dtw.__file__).parents[1]
     copy = tmp_path / "site" / "telepath"
-    for name in ("__init__.py", "errors.py", "episodes.py", "alignment/__init__.py", "alignment/dtw.py", "alignment/lanes.py"):
+    for name in (
+        "__init__.py",
+        "errors.py",
+        "episodes.py",
+        "alignment/__init__.py",
+        "alignment/dtw.py",
+        "alignment/lanes.py",
+    ):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(package / name, copy / name)
     for folder in (copy / "alignment", copy):

@@ -1,0 +1,43 @@
+"""Mistakes found before any long work: does the task exist, does the gap apply to it, do the lengths fit?
+
+Its output never changes, so dvc runs this stage when a setting changes and then finds the source stages, which wait for
+it, up to date.
+"""
+
+from stages.artefacts import CHECKED
+from stages.harness import Context, run
+from telepath.config import Params
+from telepath.envs.gaps import rate_ratio, target_environment
+from telepath.envs.suite import Environment
+from telepath.errors import UserError
+from telepath.transfer.target import episodes_per_round
+
+
+def main(params: Params, context: Context) -> None:
+    """Build both environments and check every length against their episodes."""
+    task, name = params.tasks[params.task], f"tasks.{params.task}"
+    source = Environment(params.task, task.action_repeat, 0)
+    ratio = rate_ratio(task.action_repeat, params.gap.action_repeat)
+    target = target_environment(params.task, params.gap, 0, rewarded=False)
+    shortest = min(source.episode_steps, target.episode_steps)
+    needs = {
+        "dreamer.length": (params.dreamer.length, shortest),
+        "belief.length": (params.belief.length, target.episode_steps),
+        "label.prefix + label.reference": (params.label.prefix + params.label.reference, source.episode_steps),
+        "label.match.window": (params.label.match.window, min(target.episode_steps, source.episode_steps * ratio / 2)),
+    }
+    for key, (records, most) in needs.items():
+        if records > most:
+            raise UserError(f"params.yaml: {key}: {records} steps, but episodes allow {most:g} at most; choose fewer")
+    if episodes_per_round(task.refine_steps, target.episode_steps, params.target) < 1:
+        finals = params.target.finalists * params.target.final_episodes
+        least = (params.target.rounds + finals) * target.episode_steps
+        raise UserError(
+            f"params.yaml: {name}.refine_steps: {task.refine_steps} steps are too few for target.rounds, finalists and "
+            f"final_episodes; give at least {least} or ask for fewer of them"
+        )
+    CHECKED.write_text("The settings of this run passed `python -m stages.check`.\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)
