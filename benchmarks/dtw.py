@@ -100,6 +100,7 @@ def race(calls: dict[str, Call], rounds: int) -> dict[str, float]:
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
     """One row a case and method."""
     random = np.random.default_rng(0)
+    skipped: set[str] = set()
     square = random.standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
     for dim, batch, window in CASES:
         x = random.standard_normal((LENGTH, dim), dtype=np.float32)
@@ -118,7 +119,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
                 try:
                     calls[name], size[name] = rival(x, y[: batch // part]), batch // part
                 except ImportError:
-                    print(f"{name} is not installed: skipped")
+                    skipped.add(name)
         best = race(calls, rounds)
         sgemm = 2 * PRODUCT**3 / best["sgemm"]
         speed = {name: size[name] * LENGTH**2 / best[name] for name in size}
@@ -135,8 +136,10 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
                 "Mcells/s": round(cells / 1e6, 1),
                 "telepath is faster by": round(speed["telepath"] / cells, 2),
                 "sgemm share": round(2 * dim * cells / sgemm, 3),
-                "relative error": f"{error:.1e}" if name == "telepath" else "",
+                "relative error": f"{error:.1e}" if name == "telepath" and window is None else "",
             }
+    for name in sorted(skipped):
+        print(f"{name}: not installed, skipped")
 
 
 def threads_row(rounds: int) -> str:
@@ -168,6 +171,10 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def _width(name: str) -> int:
+    return 20 if name == "method" else max(len(name), 6) + 2
+
+
 def main() -> None:
     """Print the table, write it and draw it."""
     parser = argparse.ArgumentParser(description="Benchmark of the DTW engine.")
@@ -180,8 +187,8 @@ def main() -> None:
     table: list[dict[str, Any]] = []
     for row in rows(options.rounds):
         if not table:
-            print(*(f"{name:>21}" for name in row), sep="")
-        print(*(f"{value!s:>21}" for value in row.values()), sep="")
+            print(*(f"{name:>{_width(name)}}" for name in row), sep="")
+        print(*(f"{value!s:>{_width(name)}}" for name, value in row.items()), sep="")
         table.append(row)
     print(threads_row(options.rounds))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -250,8 +250,9 @@ def _task(
         raise ValueError(f"expected x and y with the same D, got {x.shape[-1]} and {y.shape[-1]}")
     first, last = _band(x.shape[-2], y.shape[-2], window, slope, open_end)
     weights = _check_weights(weights, x.shape[-1])
-    index = np.ascontiguousarray(index, np.int64)
-    return _Task(np.ascontiguousarray(x), y, index, weights, first, last, bool(open_begin), bool(open_end))
+    # By a copy where need be: one type of array, so one compiled version.
+    x, chosen = np.require(x, None, ["C", "A", "W"]), np.require(index, np.int64, ["C", "A", "W"])
+    return _Task(x, y, chosen, weights, first, last, bool(open_begin), bool(open_end))
 
 
 def _check_float32(name: str, array: Array) -> None:

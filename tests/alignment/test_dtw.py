@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telepath.alignment import dtw
+from telepath.alignment import dtw, lanes
 from telepath.alignment.dtw import dtw_batch, dtw_pairs, dtw_path, dtw_paths, nearest
 
 
@@ -231,8 +231,18 @@ def test_company_lanes_and_strides_change_no_bit(d):
     backwards = np.ascontiguousarray(y[::-1, ::-1])[::-1, ::-1]
     for view in (time_major, dim_first, spaced, backwards):
         np.testing.assert_array_equal(dtw_batch(x, view, **how), cost)
-    y.flags.writeable = False
+    x.flags.writeable = y.flags.writeable = False
     np.testing.assert_array_equal(dtw_batch(x, y, **how), cost)
+
+
+def test_one_compiled_version_serves_all():
+    x, y = sequences(1, 2, 9, 4), sequences(2, 2, 5, 9, 4)
+    x.flags.writeable = False
+    dtw_batch(x[:, ::2], y.transpose(1, 0, 2, 3)[:2])
+    dtw_batch(x[0], y[0], weights=np.ones(4), threads=2)
+    dtw_path(x[0], y[0, 0])
+    dtw_pairs(x, y[0], np.zeros((2, 3), np.int32))
+    assert len(lanes.warp.signatures) == 1
 
 
 def test_segments_in_time_major_order():
