@@ -19,7 +19,7 @@ from telepath.episodes import Array, Episode
 
 
 class Matches(NamedTuple):
-    """What W target windows are most like: best (W, C), indices into the pool, and cost (W, C) a path cell, ascending."""
+    """What W target windows are most like: best (W, C), pool indices, and cost (W, C) a path cell, ascending."""
 
     best: Array
     cost: Array

@@ -129,9 +129,7 @@ def built_from(edit: Callable[[Spec], None]) -> Iterator[None]:
     original = Physics.__dict__["from_xml_string"]
 
     def from_edited(cls: Any, xml_string: str | bytes, assets: dict[str, Any] | None = None) -> Any:
-        files = {
-            name: text if isinstance(text, bytes) else text.encode() for name, text in (assets or {}).items()
-        }
+        files = {name: text if isinstance(text, bytes) else text.encode() for name, text in (assets or {}).items()}
         spec = mujoco.MjSpec.from_string(
             xml_string.decode() if isinstance(xml_string, bytes) else xml_string,
             include={name: text for name, text in files.items() if name.endswith(".xml")},

@@ -221,8 +221,6 @@ QUANTITIES: dict[str, Quantity] = {
     "damping": Quantity(scale_damping, damping, unless_any(damping, "none of its joints is damped")),
     "gear": Quantity(scale_gear, strength, unless_any(strength, "it has no actuators")),
     "armature": Quantity(scale_armature, armature, unless_any(armature, "none of its joints has armature")),
-    "joint_stiffness": Quantity(
-        scale_stiffness, stiffness, unless_any(stiffness, "none of its joints has a spring")
-    ),
+    "joint_stiffness": Quantity(scale_stiffness, stiffness, unless_any(stiffness, "none of its joints has a spring")),
 }
 """By the name of the gap's multiplier."""

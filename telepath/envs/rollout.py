@@ -124,9 +124,7 @@ def rollout(environments: Sequence[Environment], policy: Policy, steps: int | No
     return [recorder.episode() for recorder in recorders]
 
 
-def seed_episodes(
-    environment: Environment, count: int, seed: int, progress: Counter | None = None
-) -> list[Episode]:
+def seed_episodes(environment: Environment, count: int, seed: int, progress: Counter | None = None) -> list[Episode]:
     """Episodes 0 to ``count`` - 1 of ``seed``, with random actions; ``progress`` is advanced by each.
 
     The actions of successive episodes are held for 1, 2 and 4 steps in turn: what white noise shakes to no
@@ -135,9 +133,7 @@ def seed_episodes(
     episodes = []
     for number in range(count):
         environment.reseed(seed, number)
-        policy = RandomPolicy(
-            environment.action_dim, np.random.default_rng([seed, number]), 2 ** (number % 3)
-        )
+        policy = RandomPolicy(environment.action_dim, np.random.default_rng([seed, number]), 2 ** (number % 3))
         episodes += rollout([environment], policy)
         if progress is not None:
             progress.advance(1)

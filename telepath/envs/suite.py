@@ -23,9 +23,7 @@ UNFIT = {
 """Domains and tasks of the suite that are left out, and why."""
 
 TASKS: tuple[str, ...] = tuple(
-    f"{domain}-{name}"
-    for domain, name in suite.ALL_TASKS
-    if domain not in UNFIT and f"{domain}-{name}" not in UNFIT
+    f"{domain}-{name}" for domain, name in suite.ALL_TASKS if domain not in UNFIT and f"{domain}-{name}" not in UNFIT
 )
 """All supported tasks as 'domain-task'."""
 
@@ -129,9 +127,7 @@ class Environment:
         self._action_center, self._action_reach = (low + high) / 2, (high - low) / 2
         self.action_dim = bounds.shape[0]
         entries = self.simulator.observation_spec().items()
-        self.observation_names = tuple(
-            name for key, entry in entries for name in entry_names(key, entry.shape)
-        )
+        self.observation_names = tuple(name for key, entry in entries for name in entry_names(key, entry.shape))
         self.observation_dim = len(self.observation_names)
 
     def reseed(self, seed: int, episode: int) -> None:

@@ -93,11 +93,7 @@ class Progress:
     def _figures(self, before: str) -> str:
         # A copy, because the thread that draws must not meet a dict that is being replaced.
         figures = dict(self.figures)
-        return (
-            before + "  ".join(f"{name} {float(value):.4g}" for name, value in figures.items())
-            if figures
-            else ""
-        )
+        return before + "  ".join(f"{name} {float(value):.4g}" for name, value in figures.items()) if figures else ""
 
     def _line(self) -> Text:
         # One text that is cut off at the right: on a narrow terminal the figures go first.

@@ -103,9 +103,7 @@ def acquire(path: Path) -> int:
         except FileNotFoundError:
             continue  # its owner removed the folder between the two calls
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be opened ({error.strerror}); make the folder writable"
-            ) from None
+            raise UserError(f"{path}: cannot be opened ({error.strerror}); make the folder writable") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_named(descriptor, path):

@@ -246,7 +246,7 @@ class Refinement:
         return table
 
     def policies(self) -> dict[str, Any]:
-        """Every round's agent, the shipped round's reward ensemble and the count of steps: what the evaluation looks at."""
+        """What the evaluation looks at: every round's agent, the shipped reward ensemble, the count of steps."""
         return {
             "rounds": [self.agent.artefact() | {"weights": agent} for agent, _ in self.snapshots],
             "reward": copy_of(self.reward),

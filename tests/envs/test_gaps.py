@@ -17,9 +17,7 @@ def gap(action_repeat=2, **multipliers):
 
 
 def random_episode(environment, steps=10, seed=0):
-    (episode,) = rollout(
-        [environment], RandomPolicy(environment.action_dim, np.random.default_rng(seed)), steps
-    )
+    (episode,) = rollout([environment], RandomPolicy(environment.action_dim, np.random.default_rng(seed)), steps)
     return episode
 
 
@@ -76,9 +74,7 @@ def test_the_physics_class_is_left_as_it_was():
 
 def test_verification_catches_an_edit_that_did_not_take(monkeypatch):
     idle = gaps.QUANTITIES["mass"]
-    monkeypatch.setitem(
-        gaps.QUANTITIES, "mass", type(idle)(lambda spec, factor: None, idle.measure, idle.why_not)
-    )
+    monkeypatch.setitem(gaps.QUANTITIES, "mass", type(idle)(lambda spec, factor: None, idle.measure, idle.why_not))
     with pytest.raises(RuntimeError, match="mass came out"):
         target_environment("walker-walk", gap(mass=2.0), 0, rewarded=True)
 
@@ -99,9 +95,7 @@ def test_actions_arrive_after_their_delay():
     prompt = target_environment("cheetah-run", gap(), 0, rewarded=True)
     late = target_environment("cheetah-run", gap(action_delay=2), 0, rewarded=True)
     actions = np.random.default_rng(0).uniform(-1, 1, (6, 6))
-    expected = [prompt.reset()] + [
-        prompt.step(a).observation for a in [np.zeros(6), np.zeros(6), *actions[:4]]
-    ]
+    expected = [prompt.reset()] + [prompt.step(a).observation for a in [np.zeros(6), np.zeros(6), *actions[:4]]]
     found = [late.reset()] + [late.step(a).observation for a in actions]
     np.testing.assert_array_equal(np.stack(found), np.stack(expected))
 

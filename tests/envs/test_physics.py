@@ -51,9 +51,7 @@ def test_mass_enters_the_equations_of_motion():
 @pytest.mark.parametrize("task", ["walker-walk", "ball_in_cup-catch", "dog-stand"])
 def test_gear_multiplies_the_force_of_motors(task):
     before, after = (physics(task, gear=g) for g in (1.0, 0.5))
-    weak, strong = (
-        at(p, ctrl=np.ones(p.model.nu)) if not p.model.na else self_activated(p) for p in (after, before)
-    )
+    weak, strong = (at(p, ctrl=np.ones(p.model.nu)) if not p.model.na else self_activated(p) for p in (after, before))
     assert np.abs(strong.data.qfrc_actuator).max() > 0
     np.testing.assert_allclose(weak.data.qfrc_actuator, 0.5 * strong.data.qfrc_actuator)
 
@@ -81,9 +79,7 @@ def test_damping_multiplies_the_passive_force_of_a_motion():
 
 
 def test_damping_holds_even_where_the_task_writes_its_own():
-    environment = target_environment(
-        "finger-spin", GapSettings(action_repeat=1, damping=2.0), 0, rewarded=False
-    )
+    environment = target_environment("finger-spin", GapSettings(action_repeat=1, damping=2.0), 0, rewarded=False)
     for _ in range(2):
         environment.reset()
         assert environment.physics.named.model.dof_damping["hinge"][0] == pytest.approx(0.06)
@@ -127,9 +123,7 @@ def test_period_of_a_pendulum_with_a_longer_pole():
         mujoco.mj_step(body.model.ptr, body.data.ptr)
         angles.append(body.data.qpos[0] - np.pi)
     crossings = np.flatnonzero(np.diff(np.sign(angles)) > 0) * body.timestep()
-    assert np.diff(crossings).mean() == pytest.approx(
-        2 * np.pi * np.sqrt(inertia / (mass * 9.81 * length)), rel=0.01
-    )
+    assert np.diff(crossings).mean() == pytest.approx(2 * np.pi * np.sqrt(inertia / (mass * 9.81 * length)), rel=0.01)
 
 
 def anchors(body, joint):

@@ -38,9 +38,7 @@ def test_a_step_is_dm_controls_own_step_repeated(task):
     spec = raw.action_spec()
     observation, expected = environment.reset(), raw.reset().observation
     for action in actions(environment, 4):
-        scaled = (spec.minimum + spec.maximum) / 2 + (spec.maximum - spec.minimum) / 2 * action.astype(
-            np.float64
-        )
+        scaled = (spec.minimum + spec.maximum) / 2 + (spec.maximum - spec.minimum) / 2 * action.astype(np.float64)
         step, paid = environment.step(action), 0.0
         for _ in range(3):
             time_step = raw.step(scaled)
@@ -129,9 +127,7 @@ def test_divergence_ends_the_episode_at_the_last_finite_observation(monkeypatch)
 def test_observation_that_is_not_finite_counts_as_divergence(monkeypatch):
     environment = Environment("cartpole-balance", 2, seed=0)
     first = environment.reset()
-    monkeypatch.setattr(
-        environment.simulator.task, "get_observation", lambda physics: {"position": np.full(5, np.nan)}
-    )
+    monkeypatch.setattr(environment.simulator.task, "get_observation", lambda physics: {"position": np.full(5, np.nan)})
     step = environment.step(np.zeros(1))
     assert (step.last, step.terminal, environment.divergences) == (True, False, 1)
     np.testing.assert_array_equal(step.observation, first)

@@ -72,9 +72,7 @@ def test_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
-def test_a_bad_interval_names_the_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_a_bad_interval_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("TELEPATH_CHECKPOINT_SECONDS", value)
     with pytest.raises(UserError, match=r"^TELEPATH_CHECKPOINT_SECONDS: "):
         Scratch(tmp_path)

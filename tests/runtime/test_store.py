@@ -54,8 +54,7 @@ def rich_state() -> dict[str, Any]:
             "a": {"b": torch.full((1,), 2.0)},
         },
         "types": [
-            torch.ones(2, dtype=t)
-            for t in (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.uint64)
+            torch.ones(2, dtype=t) for t in (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.uint64)
         ],
         "arrays": [
             np.array(5),
@@ -288,9 +287,7 @@ while True:
 def test_kill_in_the_middle_of_a_save_leaves_a_whole_state(tmp_path: Path) -> None:
     path, last = tmp_path / "s", 0
     for delay in (0.0, 0.0013):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-        )
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         for _ in range(3):
             last = int(writer.stdout.readline())
