@@ -89,14 +89,13 @@ class DreamerSettings(Settings):
     model_lr: Positive
     actor_lr: Positive
     critic_lr: Positive
-    anneal: Fraction
     grad_clip: Positive
-    slow_critic_rate: Fraction
     return_scale_rate: Fraction
     return_floor: Positive
     entropy: NonNegative
     actor_min_std: Positive
     actor_max_std: Positive
+    exploit_noise: NonNegative
 
 
 class SourceSettings(Settings):

@@ -9,6 +9,7 @@ from torch import nn
 
 from telepath.config import DreamerSettings
 from telepath.dreamer.behavior import Behavior
+from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
 from telepath.episodes import Array
 from telepath.errors import UserError
@@ -24,9 +25,10 @@ class Agent(nn.Module):
         self.model = WorldModel(observation_dim, action_dim, settings)
         self.behavior = Behavior(self.model.feature_dim, action_dim, settings)
 
-    def policy(self, *, sample: bool = False, seed: int = 0) -> "AgentPolicy":
-        """The behavior as a policy: its mode, or with ``sample`` its exploring self."""
-        return AgentPolicy(self.model, self.behavior, sample=sample, seed=seed)
+    def policy(self, *, explore: bool = False, seed: int = 0) -> "AgentPolicy":
+        """The behavior as a policy: as it collects, or with only ``exploit_noise`` of its noise, as it is judged."""
+        noise = 1.0 if explore else self.settings.exploit_noise
+        return AgentPolicy(self.model, self.behavior, noise=noise, seed=seed)
 
     def save(self, path: Path, **extra: Any) -> None:
         """Write the agent; ``extra`` is any tree that ``store`` can hold."""
@@ -62,9 +64,9 @@ class Agent(nn.Module):
 class AgentPolicy:
     """Filters observations through the world model and acts on the state; one row a batched environment."""
 
-    def __init__(self, model: WorldModel, behavior: Behavior, *, sample: bool, seed: int = 0):
-        self.model, self.behavior = model, behavior
-        self.sample = sample
+    def __init__(self, model: WorldModel, behavior: Behavior, *, noise: float = 1.0, seed: int = 0):
+        """``noise``: the share of the actor's standard deviation with which actions are drawn."""
+        self.model, self.behavior, self.noise = model, behavior, noise
         self.generator = torch.Generator().manual_seed(seed)
 
     def reset(self, batch: int) -> None:
@@ -77,10 +79,8 @@ class AgentPolicy:
     def act(self, observation: Array) -> Array:
         """Observations (B, D) -> actions (B, A) in [-1, 1]."""
         embedding = self.model.embed(torch.from_numpy(observation))
-        generator = self.generator if self.sample else None
-        self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.is_first, generator)
+        self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.is_first, self.generator)
         self.is_first = torch.zeros_like(self.is_first)
-        policy = self.behavior.actor(self.latent.feature)
-        action = policy.sample(self.generator) if self.sample else policy.mean
-        self.action = action.clamp(-1, 1)
+        mean, std = self.behavior.actor(self.latent.feature)
+        self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
         return self.action.numpy().astype(np.float32)

@@ -5,14 +5,13 @@ control rate. Values are normalised returns, (1 - discount) * sum_k discount^k r
 the units of the rate whatever the discount.
 """
 
-import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.networks import Gaussian, mlp
+from telepath.dreamer.networks import Gaussian, frozen, mlp
 from telepath.dreamer.rssm import Latent, WorldModel
 
 
@@ -49,26 +48,15 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """feature (..., F) -> normalised return (...), with a slowly following copy for the bootstrap."""
+    """feature (..., F) -> normalised return (...). It bootstraps from itself; a slow copy would only delay it."""
 
     def __init__(self, feature_dim: int, settings: DreamerSettings):
         super().__init__()
         self.net = mlp(feature_dim, settings.hidden, settings.layers, 1, zero=True)
-        self.slow = copy.deepcopy(self.net).requires_grad_(False)
-        self.slow_rate = settings.slow_critic_rate
 
     def forward(self, feature: Tensor) -> Tensor:
-        """The value under the current weights."""
+        """The value of these states."""
         return self.net(feature).squeeze(-1)
-
-    def bootstrap(self, feature: Tensor) -> Tensor:
-        """The value under the slow weights."""
-        return self.slow(feature).squeeze(-1)
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the slow copy towards the current weights."""
-        torch._foreach_lerp_(list(self.slow.parameters()), list(self.net.parameters()), self.slow_rate)
 
 
 class Behavior(nn.Module):
@@ -143,7 +131,9 @@ def behavior_loss(
     imagined = imagine(model, behavior.actor, start, horizon, generator)
     future = imagined.feature[1:]
     discount = gamma * model.continuation(future)
-    returns = lambda_returns(reward(future), behavior.critic.bootstrap(future), discount, settings.return_lambda, gamma)
+    with frozen(behavior.critic):
+        bootstrap = behavior.critic(future)
+    returns = lambda_returns(reward(future), bootstrap, discount, settings.return_lambda, gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0).detach()
     with torch.no_grad():

@@ -1,8 +1,7 @@
 """One gradient step of each part: the world model with its heads, and a behavior in imagination."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
 from telepath.dreamer.behavior import Behavior, behavior_loss
+from telepath.dreamer.networks import frozen
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
@@ -45,10 +45,6 @@ class ModelLearner:
         descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model")
         return observed.latent.detach(), figures
 
-    def scale_rates(self, factor: float) -> None:
-        """Learn at ``factor`` times the configured rate from now on."""
-        set_rate(self.optimizer, factor * self.settings.model_lr)
-
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
         return self.optimizer.state_dict()
@@ -75,7 +71,7 @@ class BehaviorLearner:
         self.gamma = settings.discount ** (1 / rate_ratio)
         self.horizon = math.ceil(settings.horizon * rate_ratio)
         self.actor_parameters = list(behavior.actor.parameters())
-        self.critic_parameters = list(behavior.critic.net.parameters())
+        self.critic_parameters = list(behavior.critic.parameters())
         self.actor_optimizer = torch.optim.Adam(self.actor_parameters, settings.actor_lr, eps=1e-6, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic_parameters, settings.critic_lr, eps=1e-6, fused=True)
 
@@ -86,7 +82,6 @@ class BehaviorLearner:
             loss = behavior_loss(
                 self.model, self.behavior, start, self.reward, self.gamma, self.horizon, self.settings, self.generator
             )
-            # Actor and critic share no parameter and the critic reads detached features: one backward serves both.
             descend(
                 self.actor_optimizer,
                 self.actor_parameters,
@@ -101,13 +96,7 @@ class BehaviorLearner:
                 self.settings.grad_clip,
                 "critic",
             )
-        self.behavior.critic.follow()
         return {"value": float(loss.value)}
-
-    def scale_rates(self, factor: float) -> None:
-        """Learn at ``factor`` times the configured rates from now on."""
-        set_rate(self.actor_optimizer, factor * self.settings.actor_lr)
-        set_rate(self.critic_optimizer, factor * self.settings.critic_lr)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
@@ -124,25 +113,6 @@ def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
     flat = Latent(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
     chosen = torch.randperm(len(flat.deter), generator=generator)[:count]
     return flat.at(chosen)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Change the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Gradients flow through the modules but not into their weights: that saves a third of the backward pass."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 def descend(

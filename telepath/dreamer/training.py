@@ -96,17 +96,13 @@ class OnlineTraining:
         """One episode of the exploring policy into the replay."""
         number = len(self.replay)
         self.environment.reseed(self.seed, number)
-        policy = self.agent.policy(sample=True, seed=int(self.rng.integers(2**31)))
+        policy = self.agent.policy(explore=True, seed=int(self.rng.integers(2**31)))
         (episode,) = rollout([self.environment], policy)
         self.replay.add(episode)
         self.curve.append((self.replay.steps, self.updates, episode.ret))
 
     def update(self) -> dict[str, float]:
         """One step of the world model with its reward head, and one of actor and critic."""
-        # The last updates are ever smaller, so that it matters little at which of them the training stops.
-        left = 1 - self.updates / self.update_budget
-        for learner in (self.model_learner, self.behavior_learner):
-            learner.scale_rates(min(1.0, left / self.settings.anneal) if self.settings.anneal else 1.0)
         batch = self.replay.sample(self.settings.batch, self.settings.length, self.rng)
         states, figures = self.model_learner.update(batch)
         self.updates += 1

@@ -125,9 +125,9 @@ class Exploration:
             return RandomPolicy(self.agent.model.action_dim, np.random.default_rng(seed), 2 ** (len(self.replay) % 3))
         if kind == "source":
             assert self.source is not None
-            held = ActionHold(self.source.policy(sample=True, seed=seed), self.rate_ratio)
+            held = ActionHold(self.source.policy(explore=True, seed=seed), self.rate_ratio)
             return Noisy(held, self.settings.source_noise, np.random.default_rng(seed))
-        return AgentPolicy(self.agent.model, self.explorer, sample=True, seed=seed)
+        return AgentPolicy(self.agent.model, self.explorer, seed=seed)
 
     def update(self) -> dict[str, float]:
         """One step of the world model with its ensemble, and one of the exploring behavior."""

@@ -157,7 +157,7 @@ class Refinement:
     def finish_round(self) -> None:
         """Keep the policy, see what it does, and label that."""
         self.snapshots.append((copy_of(self.agent), copy_of(self.reward)))
-        inferred, confidence = self.roll_out(self.episodes_per_round, sample=True, keep=True)
+        inferred, confidence = self.roll_out(self.episodes_per_round, explore=True, keep=True)
         self.realign()
         self.refresh()
         self.rounds.append(
@@ -172,12 +172,12 @@ class Refinement:
             )
         )
 
-    def roll_out(self, episodes: int, *, sample: bool, keep: bool) -> tuple[float, float]:
+    def roll_out(self, episodes: int, *, explore: bool, keep: bool) -> tuple[float, float]:
         """Inferred return and confidence of the policy, means over episodes; with ``keep`` they join the replay."""
         returns, confidences = [], []
         for _ in range(episodes):
             self.environment.reseed(self.seed, len(self.replay))
-            policy = self.agent.policy(sample=sample, seed=int(self.rng.integers(2**31)))
+            policy = self.agent.policy(explore=explore, seed=int(self.rng.integers(2**31)))
             (episode,) = rollout([self.environment], policy)
             labels = self.pool.label(episode)
             returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
@@ -220,7 +220,7 @@ class Refinement:
         self.final_scores: dict[int, float] = {}
         for number in finalists:
             self.take_up(number)
-            self.final_scores[int(number)], _ = self.roll_out(self.settings.final_episodes, sample=False, keep=False)
+            self.final_scores[int(number)], _ = self.roll_out(self.settings.final_episodes, explore=False, keep=False)
         self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
         self.take_up(self.shipped)
 

@@ -69,6 +69,7 @@ def test_actor_gradient_comes_through_the_dynamics_and_leaves_the_model_alone(sm
     learner.update(states)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is None for p in behavior.critic.parameters()), "the actor's loss must not train the critic"
     assert all(p.requires_grad for p in model.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(actor, behavior.actor.parameters(), strict=True))
 
@@ -106,9 +107,8 @@ def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
     with torch.no_grad():
-        for net in (behavior.critic.net, behavior.critic.slow):
-            net[-1].weight.zero_()
-            net[-1].bias.fill_(5.0)
+        behavior.critic.net[-1].weight.zero_()
+        behavior.critic.net[-1].bias.fill_(5.0)
         model.continuation_net[-1].weight.zero_()
 
     class Nothing(nn.Module):
