@@ -100,4 +100,4 @@ def test_a_judged_policy_is_quieter_than_one_that_explores(small: DreamerSetting
         policy.reset(400)
         return float(policy.act(np.zeros((400, 2), np.float32)).std())
 
-    assert spread(agent.policy()) < 0.6 * spread(agent.policy(explore=True))
+    assert spread(agent.policy()) < 0.9 * spread(agent.policy(explore=True))
