@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The CPU build of torch serves everywhere; on a machine with a GPU set TORCH_INDEX= to take the default build.
-TORCH_INDEX ?=
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -15,7 +13,7 @@ repro: $(READY)
 	@$(BIN)/python -m stages.summary
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: $(READY)
 	$(BIN)/ruff check .
