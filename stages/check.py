@@ -10,7 +10,7 @@ from telepath.config import Params
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
-from telepath.transfer.target import episodes_per_round
+from telepath.transfer.budget import episodes_per_round
 
 
 def main(params: Params, context: Context) -> None:

@@ -28,13 +28,9 @@ from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
-
-
-def episodes_per_round(steps: int, episode_steps: int, settings: TargetSettings) -> int:
-    """Episodes that a round may roll out so that all rounds and the final judgement stay within ``steps``."""
-    return (steps // episode_steps - settings.finalists * settings.final_episodes) // settings.rounds
 
 
 Weights = dict[str, Tensor]
