@@ -32,7 +32,6 @@ from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 
-
 Weights = dict[str, Tensor]
 
 
