@@ -90,9 +90,11 @@ class DreamerSettings(Settings):
     actor_lr: Positive
     critic_lr: Positive
     grad_clip: Positive
+    slow_critic_rate: Fraction
     return_scale_rate: Fraction
     return_floor: Positive
     entropy: NonNegative
+    actor_pressure: NonNegative
     actor_min_std: Positive
     actor_max_std: Positive
     exploit_noise: NonNegative

@@ -5,13 +5,14 @@ control rate. Values are normalised returns, (1 - discount) * sum_k discount^k r
 the units of the rate whatever the discount.
 """
 
+import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.networks import Gaussian, frozen, mlp
+from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.rssm import Latent, WorldModel
 
 
@@ -37,9 +38,12 @@ class Actor(nn.Module):
 
     def forward(self, feature: Tensor) -> Gaussian:
         """The policy at these states."""
-        mean, raw = self.net(feature).chunk(2, -1)
-        std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw)
-        return Gaussian(torch.tanh(mean), std)
+        return self.bounded(self.net(feature))
+
+    def bounded(self, output: Tensor) -> Gaussian:
+        """The policy that an output (..., 2A) of the network stands for."""
+        mean, std = output.chunk(2, -1)
+        return Gaussian(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(std))
 
     def sample(self, policy: Gaussian, generator: torch.Generator) -> Tensor:
         """A clipped sample; the gradient passes the clip as if it were not there."""
@@ -48,15 +52,30 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """feature (..., F) -> normalised return (...). It bootstraps from itself; a slow copy would only delay it."""
+    """feature (..., F) -> normalised return (...), with a slowly following copy for the bootstrap.
+
+    Bootstrapped from itself the value swings, and an actor that follows its gradient through the dynamics ends with
+    actions pressed against their bounds.
+    """
 
     def __init__(self, feature_dim: int, settings: DreamerSettings):
         super().__init__()
         self.net = mlp(feature_dim, settings.hidden, settings.layers, 1, zero=True)
+        self.slow = copy.deepcopy(self.net).requires_grad_(False)
+        self.slow_rate = settings.slow_critic_rate
 
     def forward(self, feature: Tensor) -> Tensor:
-        """The value of these states."""
+        """The value under the current weights."""
         return self.net(feature).squeeze(-1)
+
+    def bootstrap(self, feature: Tensor) -> Tensor:
+        """The value under the slow weights."""
+        return self.slow(feature).squeeze(-1)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the slow copy towards the current weights."""
+        torch._foreach_lerp_(list(self.slow.parameters()), list(self.net.parameters()), self.slow_rate)
 
 
 class Behavior(nn.Module):
@@ -72,10 +91,15 @@ class Behavior(nn.Module):
 
 
 class Imagined(NamedTuple):
-    """Imagined trajectories, time-major: feature (H+1, B, F) with the start at 0, policy entropy (H, B)."""
+    """Imagined trajectories, time-major.
+
+    feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy; pressure (H, B): mean square of what the
+    hyperbolic tangent bounds, which is how hard the actions are pressed against their bounds.
+    """
 
     feature: Tensor
     entropy: Tensor
+    pressure: Tensor
 
 
 class BehaviorLoss(NamedTuple):
@@ -88,13 +112,15 @@ class BehaviorLoss(NamedTuple):
 
 def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
     """Follow the actor for ``horizon`` steps in the model; the gradient runs through dynamics and actions."""
-    latent, features, entropies = start, [start.feature], []
+    latent, features, entropies, pressures = start, [start.feature], [], []
     for _ in range(horizon):
-        policy = actor(features[-1].detach())
+        output = actor.net(features[-1].detach())
+        policy = actor.bounded(output)
         latent = model.imagine_step(latent, actor.sample(policy, generator), generator)
         features.append(latent.feature)
         entropies.append(policy.entropy())
-    return Imagined(torch.stack(features), torch.stack(entropies))
+        pressures.append(output.chunk(2, -1)[0].square().mean(-1))
+    return Imagined(torch.stack(features), torch.stack(entropies), torch.stack(pressures))
 
 
 def lambda_returns(rate: Tensor, value: Tensor, discount: Tensor, lam: float, gamma: float) -> Tensor:
@@ -131,8 +157,7 @@ def behavior_loss(
     imagined = imagine(model, behavior.actor, start, horizon, generator)
     future = imagined.feature[1:]
     discount = gamma * model.continuation(future)
-    with frozen(behavior.critic):
-        bootstrap = behavior.critic(future)
+    bootstrap = behavior.critic.bootstrap(future)
     returns = lambda_returns(reward(future), bootstrap, discount, settings.return_lambda, gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0).detach()
@@ -140,7 +165,9 @@ def behavior_loss(
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)
     scale = behavior.scale.clamp(min=settings.return_floor)
-    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy)).mean()
+    # A saturated tangent lets no gradient from the dynamics through: without the pull such an actor is dead.
+    pull = settings.entropy * imagined.entropy - settings.actor_pressure * imagined.pressure
+    actor = -(weight * (returns / scale + pull)).mean()
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
     return BehaviorLoss(actor, critic, value.detach().mean())

@@ -71,7 +71,7 @@ class BehaviorLearner:
         self.gamma = settings.discount ** (1 / rate_ratio)
         self.horizon = math.ceil(settings.horizon * rate_ratio)
         self.actor_parameters = list(behavior.actor.parameters())
-        self.critic_parameters = list(behavior.critic.parameters())
+        self.critic_parameters = list(behavior.critic.net.parameters())
         self.actor_optimizer = torch.optim.Adam(self.actor_parameters, settings.actor_lr, eps=1e-6, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic_parameters, settings.critic_lr, eps=1e-6, fused=True)
 
@@ -96,6 +96,7 @@ class BehaviorLearner:
                 self.settings.grad_clip,
                 "critic",
             )
+        self.behavior.critic.follow()
         return {"value": float(loss.value)}
 
     def state(self) -> dict[str, Any]:
