@@ -94,7 +94,6 @@ class DreamerSettings(Settings):
     return_scale_rate: Fraction
     return_floor: Positive
     entropy: NonNegative
-    actor_pressure: NonNegative
     actor_min_std: Positive
     actor_max_std: Positive
     exploit_noise: NonNegative

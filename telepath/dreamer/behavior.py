@@ -38,11 +38,7 @@ class Actor(nn.Module):
 
     def forward(self, feature: Tensor) -> Gaussian:
         """The policy at these states."""
-        return self.bounded(self.net(feature))
-
-    def bounded(self, output: Tensor) -> Gaussian:
-        """The policy that an output (..., 2A) of the network stands for."""
-        mean, std = output.chunk(2, -1)
+        mean, std = self.net(feature).chunk(2, -1)
         return Gaussian(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(std))
 
     def sample(self, policy: Gaussian, generator: torch.Generator) -> Tensor:
@@ -93,13 +89,11 @@ class Behavior(nn.Module):
 class Imagined(NamedTuple):
     """Imagined trajectories, time-major.
 
-    feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy; pressure (H, B): mean square of what the
-    hyperbolic tangent bounds, which is how hard the actions are pressed against their bounds.
+    feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy.
     """
 
     feature: Tensor
     entropy: Tensor
-    pressure: Tensor
 
 
 class BehaviorLoss(NamedTuple):
@@ -112,15 +106,13 @@ class BehaviorLoss(NamedTuple):
 
 def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
     """Follow the actor for ``horizon`` steps in the model; the gradient runs through dynamics and actions."""
-    latent, features, entropies, pressures = start, [start.feature], [], []
+    latent, features, entropies = start, [start.feature], []
     for _ in range(horizon):
-        output = actor.net(features[-1].detach())
-        policy = actor.bounded(output)
+        policy = actor(features[-1].detach())
         latent = model.imagine_step(latent, actor.sample(policy, generator), generator)
         features.append(latent.feature)
         entropies.append(policy.entropy())
-        pressures.append(output.chunk(2, -1)[0].square().mean(-1))
-    return Imagined(torch.stack(features), torch.stack(entropies), torch.stack(pressures))
+    return Imagined(torch.stack(features), torch.stack(entropies))
 
 
 def lambda_returns(rate: Tensor, value: Tensor, discount: Tensor, lam: float, gamma: float) -> Tensor:
@@ -165,9 +157,7 @@ def behavior_loss(
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)
     scale = behavior.scale.clamp(min=settings.return_floor)
-    # A saturated tangent lets no gradient from the dynamics through: without the pull such an actor is dead.
-    pull = settings.entropy * imagined.entropy - settings.actor_pressure * imagined.pressure
-    actor = -(weight * (returns / scale + pull)).mean()
+    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy)).mean()
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
     return BehaviorLoss(actor, critic, value.detach().mean())

@@ -93,26 +93,6 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     assert paid() > before + 0.02
 
 
-def test_a_saturated_actor_is_pulled_off_its_bounds(small: DreamerSettings) -> None:
-    torch.manual_seed(0)
-    model = WorldModel(3, 2, small)
-    behavior = Behavior(model.feature_dim, 2, small)
-    with torch.no_grad():
-        behavior.actor.net[-1].bias[:2] = 6.0
-    settings = small.model_copy(update={"actor_lr": 1e-2, "actor_pressure": 1e-3})
-    learner = BehaviorLearner(model, behavior, FirstFeature(), settings, torch.Generator().manual_seed(0))
-    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), torch.zeros(8, 4), None).latent.detach()
-
-    def pressed() -> float:
-        with torch.no_grad():
-            return float(behavior.actor.net(states.feature)[..., :2].abs().mean())
-
-    before = pressed()
-    for _ in range(60):
-        learner.update(states)
-    assert pressed() < before - 0.3
-
-
 def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
