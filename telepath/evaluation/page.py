@@ -237,7 +237,7 @@ def labels(findings: Findings, evidence: Evidence) -> str:
         f"{number(metrics['label_correlation'])} with the true one ({by_policy}). The reward model that was "
         f"trained on it correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
         f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
-        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a source frame (squared "
+        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a path cell (squared "
         "differences along the warping path, in units of each dimension's spread). "
         f"{share(metrics['aligned_share'])} of the segments ended below {found.tau:.2g}, the cost at which "
         "a match counts 1/e."
