@@ -1,5 +1,8 @@
 """Small settings and toy data that the tests share."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +42,34 @@ class NoScratch:
 
     def save_if_due(self, make_state: object) -> bool:
         return False
+
+
+class Stopped(Exception):
+    """What ``StopAt`` ends a run with."""
+
+
+class StopAt(NoScratch):
+    """A scratch that stops the run at its nth chance to save, and keeps the state of that moment."""
+
+    def __init__(self, chance: int):
+        self.left = chance
+
+    def save_if_due(self, make_state: Callable[[], dict[str, Any]]) -> bool:  # type: ignore[override]
+        self.left -= 1
+        if self.left == 0:
+            self.kept = make_state()
+            raise Stopped
+        return False
+
+
+class Kept(NoScratch):
+    """A scratch that holds what a stopped one kept."""
+
+    def __init__(self, stopped: StopAt):
+        self.stopped = stopped
+
+    def load(self) -> dict[str, Any]:  # type: ignore[override]
+        return self.stopped.kept
 
 
 class Counting:

@@ -9,7 +9,7 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import Policy, rollout, seed_episodes
 from telepath.errors import UserError
-from tests.conftest import Counting, NoScratch, PointEnvironment
+from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped
 
 
 @pytest.fixture
@@ -51,28 +51,11 @@ def test_the_same_seed_gives_the_same_agent_and_another_seed_another(make: Calla
 
 @pytest.mark.parametrize("stop", [1, 17, 33])
 def test_a_run_taken_up_from_a_checkpoint_ends_in_the_same_bits(make: Callable[..., OnlineTraining], stop: int) -> None:
-    class Stop(Exception):
-        pass
-
-    class StopAt(NoScratch):
-        updates = 0
-
-        def save_if_due(self, make_state: Callable[[], dict]) -> bool:  # type: ignore[override]
-            self.updates += 1
-            if self.updates == stop:
-                self.kept = make_state()
-                raise Stop
-            return False
-
-    class Kept(NoScratch):
-        def load(self) -> dict:  # type: ignore[override]
-            return scratch.kept
-
     straight = make().run(Counting(), NoScratch())  # type: ignore[arg-type]
-    scratch = StopAt()
-    with pytest.raises(Stop):
+    scratch = StopAt(stop)
+    with pytest.raises(Stopped):
         make().run(Counting(), scratch)  # type: ignore[arg-type]
-    resumed = make().run(Counting(), Kept())  # type: ignore[arg-type]
+    resumed = make().run(Counting(), Kept(scratch))  # type: ignore[arg-type]
     for one, other in zip(straight.agent.parameters(), resumed.agent.parameters(), strict=True):
         assert torch.equal(one, other)
     assert straight.curve == resumed.curve

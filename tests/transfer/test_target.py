@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,7 @@ from telepath.errors import UserError
 from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 from telepath.transfer.target import Refinement
-from tests.conftest import Counting, NoScratch, PointEnvironment
+from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped
 
 
 @pytest.fixture
@@ -152,30 +150,13 @@ def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_fina
 
 @pytest.mark.parametrize("stop", [3, 20])
 def test_a_refinement_taken_up_from_a_checkpoint_ends_in_the_same_bits(tiny: Params, stop: int) -> None:
-    class Stop(Exception):
-        pass
-
-    class StopAt(NoScratch):
-        updates = 0
-
-        def save_if_due(self, make_state: Callable[[], dict]) -> bool:  # type: ignore[override]
-            self.updates += 1
-            if self.updates == stop:
-                self.kept = make_state()
-                raise Stop
-            return False
-
-    class Kept(NoScratch):
-        def load(self) -> dict:  # type: ignore[override]
-            return scratch.kept
-
     straight = Transfer(tiny).refinement()
     straight.run(Counting(), NoScratch())  # type: ignore[arg-type]
-    scratch = StopAt()
-    with pytest.raises(Stop):
+    scratch = StopAt(stop)
+    with pytest.raises(Stopped):
         Transfer(tiny).refinement().run(Counting(), scratch)  # type: ignore[arg-type]
     resumed = Transfer(tiny).refinement()
-    resumed.run(Counting(), Kept())  # type: ignore[arg-type]
+    resumed.run(Counting(), Kept(scratch))  # type: ignore[arg-type]
     for one, other in zip(straight.agent.parameters(), resumed.agent.parameters(), strict=True):
         assert torch.equal(one, other)
     assert straight.diary().equals(resumed.diary())
