@@ -17,6 +17,7 @@ TARGET_ROUNDS = DATA / "target" / "rounds.csv"
 TARGET_POLICIES = DATA / "target" / "policies.safetensors"
 ORACLE_AGENT = DATA / "oracle" / "agent.safetensors"
 ORACLE_CURVE = DATA / "oracle" / "curve.csv"
+ORACLE_RETURNS = DATA / "oracle" / "returns.csv"
 EVALUATION = DATA / "evaluation"
 FACTS = EVALUATION / "facts.json"
 REPORTS = Path("reports")

@@ -36,6 +36,18 @@ def main(params: Params, context: Context) -> None:
             f"params.yaml: {name}.refine_steps: {task.refine_steps} steps are too few for target.rounds, finalists and "
             f"final_episodes; give at least {least} or ask for fewer of them"
         )
+    away = round(params.oracle.step_multiple * (task.explore_steps + task.refine_steps))
+    for key, environment, steps, training in (
+        (f"{name}.source_steps", source, task.source_steps, params.source.training),
+        ("oracle.step_multiple", target, away, params.oracle.training),
+    ):
+        judged = training.finalists * training.final_episodes
+        least = (params.source.seed_episodes + judged) * environment.episode_steps
+        if steps < least:
+            raise UserError(
+                f"params.yaml: {key}: too few for {params.source.seed_episodes} source.seed_episodes and "
+                f"{judged} episodes of finalists: {steps} steps, at least {least} are needed"
+            )
     CHECKED.write_text("The settings of this run passed `python -m stages.check`.\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The true target reward, read only here: every agent judged on the same fresh episodes."""
+"""The true target reward, read only here and by the oracle: every agent judged on the same fresh episodes."""
 
 import json
 
@@ -10,7 +10,6 @@ from stages.artefacts import (
     EXPLORATION,
     FACTS,
     LABELS,
-    ORACLE_AGENT,
     SOURCE_AGENT,
     SOURCE_EPISODES,
     TARGET_AGENT,
@@ -27,7 +26,8 @@ from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
 from telepath.evaluation.evidence import HELDOUT_POLICIES
-from telepath.evaluation.judge import compare_rewards, judge, returns_table, rounds_table
+from telepath.evaluation.heldout import compare_rewards
+from telepath.evaluation.judge import judge, returns_table, rounds_table
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
@@ -41,13 +41,11 @@ def main(params: Params, context: Context) -> None:
     home = [Environment(params.task, task.action_repeat, seed) for _ in range(settings.episodes)]
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(settings.episodes)]
     agents = {"source": Agent.load(SOURCE_AGENT, params.task), "telepath": Agent.load(TARGET_AGENT, params.task)}
-    agents["oracle"] = Agent.load(ORACLE_AGENT, params.task)
     stored = load_state(TARGET_POLICIES, kind="policies")
     policies: dict[str, Policy] = {
         "random": RandomPolicy(away[0].action_dim, np.random.default_rng(seed)),
         "zero_shot": agents["source"].policy(),
         "telepath": agents["telepath"].policy(),
-        "oracle": agents["oracle"].policy(),
     }
     if rates.ratio > 1:
         policies["action_hold"] = ActionHold(agents["source"].policy(), int(rates.ratio))

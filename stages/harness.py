@@ -84,6 +84,9 @@ def run(main: Main) -> NoReturn:
         execute(main, name)
     except UserError as error:
         end(name, str(error), FAILED)
+    except FloatingPointError as error:
+        mend = "training diverged: lower that part's learning rate in params.yaml, or try another seed"
+        end(name, f"{error}; {mend}", FAILED)
     except KeyboardInterrupt as stop:
         end(name, f"interrupted; {stop}" if stop.args else "interrupted", INTERRUPTED)
     sys.exit(0)

@@ -5,6 +5,7 @@ from stages.artefacts import (
     FACTS,
     LABELS,
     ORACLE_CURVE,
+    ORACLE_RETURNS,
     REPORTS,
     SOURCE_CURVE,
     SOURCE_EPISODES,
@@ -22,6 +23,7 @@ def main(params: Params, context: Context) -> None:
     evidence = read_evidence(
         source_curve=SOURCE_CURVE,
         oracle_curve=ORACLE_CURVE,
+        oracle_returns=ORACLE_RETURNS,
         diary=TARGET_ROUNDS,
         evaluation=EVALUATION,
         facts=FACTS,

@@ -18,8 +18,8 @@ def main(params: Params, context: Context) -> None:
         environment,
         seed_episodes(environment, params.source.seed_episodes, seed),
         params.dreamer,
-        steps=task.explore_steps + task.refine_steps,
-        update_ratio=params.oracle.update_ratio,
+        params.oracle.training,
+        steps=round(params.oracle.step_multiple * (task.explore_steps + task.refine_steps)),
         seed=seed,
         rate_ratio=rate_ratio(task.action_repeat, params.gap.action_repeat),
     )

@@ -17,8 +17,8 @@ def main(params: Params, context: Context) -> None:
         Environment(params.task, task.action_repeat, params.seed.source),
         load_episodes(SOURCE_SEEDS, rewarded=True),
         params.dreamer,
+        params.source.training,
         steps=task.source_steps,
-        update_ratio=params.source.update_ratio,
         seed=params.seed.source,
     )
     with Progress("train_source", training.update_budget, "updates") as progress, context.scratch() as scratch:

@@ -91,6 +91,7 @@ class DreamerSettings(Settings):
     critic_lr: Positive
     grad_clip: Positive
     slow_critic_rate: Fraction
+    steady_actor_rate: Fraction
     return_scale_rate: Fraction
     return_floor: Positive
     entropy: NonNegative
@@ -99,17 +100,32 @@ class DreamerSettings(Settings):
     exploit_noise: NonNegative
 
 
+class OnlineSettings(Settings):
+    """Training on true reward: ``first_updates`` on the seed episodes, then ``update_ratio`` for each step that is
+    collected.
+
+    The agent as it is at the end, and as it was ``finalists`` - 1 times before, is rolled out ``final_episodes`` times;
+    the true return decides which is kept.
+    """
+
+    first_updates: Count
+    update_ratio: Positive
+    finalists: Count
+    final_episodes: Count
+
+
 class SourceSettings(Settings):
-    """Source data and training: ``update_ratio`` gradient steps a collected step."""
+    """Source data and training."""
 
     seed_episodes: Count
-    update_ratio: Positive
+    training: OnlineSettings
 
 
 class OracleSettings(Settings):
-    """The oracle: ``update_ratio`` gradient steps a target step."""
+    """The oracle: ``step_multiple`` times Telepath's target steps; at 1 the rival, at more what is feasible at all."""
 
-    update_ratio: Positive
+    step_multiple: Positive
+    training: OnlineSettings
 
 
 class ExploreSettings(Settings):

@@ -14,13 +14,25 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 SOURCE = {"collect_source", "train_source"}
-TARGET = {"explore_target", "train_belief", "label", "train_target", "train_oracle", "evaluate", "report"}
+TARGET = {
+    "explore_target",
+    "train_belief",
+    "label",
+    "train_target",
+    "train_oracle",
+    "evaluate",
+    "evaluate_oracle",
+    "report",
+}
 TINY: dict[str, Any] = {
     "tasks.ball_in_cup-catch.source_steps": 800,
     "tasks.ball_in_cup-catch.explore_steps": 1000,
     "tasks.ball_in_cup-catch.refine_steps": 1600,
     "source.seed_episodes": 4,
-    "source.update_ratio": 0.02,
+    "source.training.first_updates": 2,
+    "source.training.update_ratio": 0.02,
+    "source.training.finalists": 2,
+    "source.training.final_episodes": 1,
     "dreamer.deter": 16,
     "dreamer.stoch": 6,
     "dreamer.hidden": 16,
@@ -42,7 +54,9 @@ TINY: dict[str, Any] = {
     "target.imagined_batch": 32,
     "target.finalists": 1,
     "target.final_episodes": 1,
-    "oracle.update_ratio": 0.01,
+    "oracle.training.first_updates": 2,
+    "oracle.training.update_ratio": 0.01,
+    "oracle.training.final_episodes": 1,
     "evaluate.episodes": 2,
     "evaluate.curve_episodes": 2,
     "evaluate.heldout_episodes": 1,
@@ -152,7 +166,7 @@ class TestPipeline:
 
     def test_evaluate_episodes_rerun_evaluation_and_report(self, project: Project) -> None:
         project.set(**{"evaluate.episodes": 3})
-        assert project.repro() == {"evaluate", "report"}
+        assert project.repro() == {"evaluate", "evaluate_oracle", "report"}
 
     def test_a_changed_dtw_reruns_labels_and_what_follows(self, project: Project) -> None:
         path = project.folder / "telepath" / "alignment" / "dtw.py"

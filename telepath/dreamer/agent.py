@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior
+from telepath.dreamer.behavior import Actor, Behavior
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
 from telepath.episodes import Array
@@ -25,10 +25,14 @@ class Agent(nn.Module):
         self.model = WorldModel(observation_dim, action_dim, settings)
         self.behavior = Behavior(self.model.feature_dim, action_dim, settings)
 
-    def policy(self, *, explore: bool = False, seed: int = 0) -> "AgentPolicy":
-        """The behavior as a policy: as it collects, or with only ``exploit_noise`` of its noise, as it is judged."""
-        noise = 1.0 if explore else self.settings.exploit_noise
-        return AgentPolicy(self.model, self.behavior, noise=noise, seed=seed)
+    def policy(self, *, noise: float | None = None, seed: int = 0) -> "AgentPolicy":
+        """The steady actor, as it is judged: with ``exploit_noise`` of its noise, or with the share given."""
+        noise = self.settings.exploit_noise if noise is None else noise
+        return AgentPolicy(self.model, self.behavior.steady, noise=noise, seed=seed)
+
+    def explorer(self, *, seed: int) -> "AgentPolicy":
+        """The actor as it is at this update, with all of its noise: what collects while it learns."""
+        return AgentPolicy(self.model, self.behavior.actor, seed=seed)
 
     def save(self, path: Path, **extra: Any) -> None:
         """Write the agent; ``extra`` is any tree that ``store`` can hold."""
@@ -64,9 +68,9 @@ class Agent(nn.Module):
 class AgentPolicy:
     """Filters observations through the world model and acts on the state; one row a batched environment."""
 
-    def __init__(self, model: WorldModel, behavior: Behavior, *, noise: float = 1.0, seed: int = 0):
+    def __init__(self, model: WorldModel, actor: Actor, *, noise: float = 1.0, seed: int = 0):
         """``noise``: the share of the actor's standard deviation with which actions are drawn."""
-        self.model, self.behavior, self.noise = model, behavior, noise
+        self.model, self.actor, self.noise = model, actor, noise
         self.generator = torch.Generator().manual_seed(seed)
 
     def reset(self, batch: int) -> None:
@@ -81,6 +85,6 @@ class AgentPolicy:
         embedding = self.model.embed(torch.from_numpy(observation))
         self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.is_first, self.generator)
         self.is_first = torch.zeros_like(self.is_first)
-        mean, std = self.behavior.actor(self.latent.feature)
+        mean, std = self.actor(self.latent.feature)
         self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
         return self.action.numpy().astype(np.float32)

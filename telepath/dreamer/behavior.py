@@ -58,7 +58,6 @@ class Critic(nn.Module):
         super().__init__()
         self.net = mlp(feature_dim, settings.hidden, settings.layers, 1, zero=True)
         self.slow = copy.deepcopy(self.net).requires_grad_(False)
-        self.slow_rate = settings.slow_critic_rate
 
     def forward(self, feature: Tensor) -> Tensor:
         """The value under the current weights."""
@@ -68,22 +67,37 @@ class Critic(nn.Module):
         """The value under the slow weights."""
         return self.slow(feature).squeeze(-1)
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the slow copy towards the current weights."""
-        torch._foreach_lerp_(list(self.slow.parameters()), list(self.net.parameters()), self.slow_rate)
-
 
 class Behavior(nn.Module):
-    """An actor, its critic, and the running scale of the returns that they see."""
+    """An actor, its critic, and the running scale of the returns that they see.
+
+    ``steady`` is the actor with running averages of its weights (Polyak and Juditsky 1992). From one update to the next
+    an actor's skill swings; that of its average does not, so it is the one that is judged.
+    """
 
     scale: Tensor
 
     def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
         super().__init__()
         self.actor = Actor(feature_dim, action_dim, settings)
+        self.steady = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = Critic(feature_dim, settings)
         self.register_buffer("scale", torch.zeros(()))
+        self.steady_rate, self.slow_rate = settings.steady_actor_rate, settings.slow_critic_rate
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the steady actor and the critic's slow copy towards the current weights."""
+        for slow, net, rate in (
+            (self.steady, self.actor, self.steady_rate),
+            (self.critic.slow, self.critic.net, self.slow_rate),
+        ):
+            torch._foreach_lerp_(list(slow.parameters()), list(net.parameters()), rate)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Let the actor itself become the steady one: where a training ends and another begins."""
+        self.actor.load_state_dict(self.steady.state_dict())
 
 
 class Imagined(NamedTuple):
@@ -148,11 +162,12 @@ def behavior_loss(
     """
     imagined = imagine(model, behavior.actor, start, horizon, generator)
     future = imagined.feature[1:]
-    discount = gamma * model.continuation(future)
+    with torch.no_grad():  # an end is a fact to reckon with; bending its prediction would be no way to avoid it
+        discount = gamma * model.continuation(future)
     bootstrap = behavior.critic.bootstrap(future)
     returns = lambda_returns(reward(future), bootstrap, discount, settings.return_lambda, gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
-    weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0).detach()
+    weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0)
     with torch.no_grad():
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)

@@ -1,7 +1,5 @@
 """The small networks that everything is built from, and the squashing of large numbers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -104,16 +102,3 @@ def kl(p: Gaussian, q: Gaussian) -> Tensor:
     """KL(p || q) of diagonal Gaussians, summed over the last dimension, in nats."""
     ratio = (p.std / q.std).square()
     return 0.5 * (ratio + ((p.mean - q.mean) / q.std).square() - 1 - ratio.log()).sum(-1)
-
-
-@contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Gradients flow through the modules but not into their weights: that saves a third of the backward pass."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

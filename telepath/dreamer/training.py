@@ -1,5 +1,10 @@
-"""Learning online: collect an episode, update as often as the ratio says, until the budget of steps is spent."""
+"""Learning online: collect an episode, update as often as the ratio says, until the budget of steps is spent.
 
+The agent of the last update is not always the best of the run. So the last few are rolled out again, as they would be
+judged, and the true return, which this training is paid anyway, decides which is kept.
+"""
+
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,27 +12,29 @@ import numpy as np
 import pandas as pd
 import torch
 
-from telepath.config import DreamerSettings
+from telepath.config import DreamerSettings, OnlineSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
-from telepath.dreamer.learner import BehaviorLearner, ModelLearner
+from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Batch, Replay
 from telepath.dreamer.rssm import Latent
-from telepath.envs.rollout import rollout
+from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 
+FINALIST_SPACING = 0.1
+"""Share of the updates that lies between two finalists: enough to differ, late enough to be good."""
+
 
 class Trained(NamedTuple):
-    """What online training leaves: the agent, its reward head, every episode in order, and the curve.
+    """What online training leaves: the agent, every episode in order, the last ones of the finalists, and the curve.
 
     curve: one (steps, updates, return) for each collected episode, return of the exploring policy.
     """
 
     agent: Agent
-    reward: RewardHead
     episodes: list[Episode]
     curve: list[tuple[int, int, float]]
 
@@ -40,30 +47,32 @@ class OnlineTraining:
         task: str,
         environment: Environment,
         episodes: list[Episode],
-        settings: DreamerSettings,
+        dreamer: DreamerSettings,
+        settings: OnlineSettings,
         *,
         steps: int,
-        update_ratio: float,
         seed: int,
         rate_ratio: float = 1.0,
     ):
+        """``episodes``: the seed episodes; ``steps``: the budget, theirs and those of the finalists included."""
         torch.manual_seed(seed)
-        self.environment, self.settings, self.seed = environment, settings, seed
-        self.step_budget, self.update_ratio = steps, update_ratio
-        self.agent = Agent(task, environment.observation_dim, environment.action_dim, settings)
-        self.reward = RewardHead(self.agent.model.feature_dim, settings)
+        self.environment, self.dreamer, self.settings, self.seed = environment, dreamer, settings, seed
+        self.collect_budget = steps - settings.finalists * settings.final_episodes * environment.episode_steps
+        self.agent = Agent(task, environment.observation_dim, environment.action_dim, dreamer)
+        self.reward = RewardHead(self.agent.model.feature_dim, dreamer)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self.model_learner = ModelLearner(
-            self.agent.model, settings, self.generator, head=self.reward, head_loss=self._reward_loss
-        )
-        self.behavior_learner = BehaviorLearner(
-            self.agent.model, self.agent.behavior, self.reward, settings, self.generator, rate_ratio
+        self.learner = Learner(
+            ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
+            BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, rate_ratio),
         )
         self.replay = Replay(episodes)
         self.agent.model.fit_units(self.replay.observations())
-        self.seed_episodes = len(episodes)
+        self.seed_episodes, self.seed_steps = len(episodes), self.replay.steps
+        if self.collect_budget < self.seed_steps:
+            raise ValueError(f"{steps} steps do not hold {self.seed_steps} of seed episodes and those of the finalists")
         self.updates = 0
+        self.finalists: list[dict[str, torch.Tensor]] = []
         self.curve: list[tuple[int, int, float]] = []
 
     def _reward_loss(self, latent: Latent, batch: Batch) -> torch.Tensor:
@@ -71,42 +80,65 @@ class OnlineTraining:
         rate = batch.reward / self.environment.action_repeat
         # The first record of an episode has no reward to learn: nothing led to it.
         known = 1 - batch.is_first
-        return (known * (self.reward(latent.feature) - rate).square()).mean() * self.settings.reward_scale
+        return (known * (self.reward(latent.feature) - rate).square()).mean() * self.dreamer.reward_scale
 
     @property
     def update_budget(self) -> int:
-        """Updates in the whole run: the configured number a collected step."""
-        return round(self.update_ratio * self.step_budget)
+        """Updates in the whole run."""
+        return self.updates_due(self.collect_budget)
+
+    def updates_due(self, steps: int) -> int:
+        """Updates that belong to ``steps`` in the replay: the first ones, then the configured number a step."""
+        return self.settings.first_updates + round(self.settings.update_ratio * (steps - self.seed_steps))
+
+    def final_updates(self) -> set[int]:
+        """Numbers of the updates after which a finalist is kept."""
+        gap = FINALIST_SPACING * self.update_budget
+        return {self.update_budget - math.floor(gap * k) for k in range(self.settings.finalists)}
 
     def run(self, progress: Progress, scratch: Scratch) -> Trained:
         """Train until the budget is spent, from the last checkpoint in ``scratch`` if there is one."""
         if state := scratch.load():
             self.restore(state)
         progress.advance(self.updates)
+        final = self.final_updates()
         while self.updates < self.update_budget:
-            # Steps lead and updates follow: data for the first update, the configured ratio after that.
-            if self.replay.steps < self.step_budget and self.updates >= self.update_ratio * self.replay.steps:
+            if self.replay.steps < self.collect_budget and self.updates >= self.updates_due(self.replay.steps):
                 self.collect()
             figures = self.update()
+            if self.updates in final:
+                self.finalists.append({name: value.clone() for name, value in self.agent.state_dict().items()})
             progress.advance(1, steps=self.replay.steps, **figures, **self._last_return())
             scratch.save_if_due(self.state)
-        return Trained(self.agent, self.reward, self.replay.episodes, self.curve)
+        self.choose()
+        return Trained(self.agent, self.replay.episodes, self.curve)
 
     def collect(self) -> None:
         """One episode of the exploring policy into the replay."""
-        number = len(self.replay)
-        self.environment.reseed(self.seed, number)
-        policy = self.agent.policy(explore=True, seed=int(self.rng.integers(2**31)))
+        episode = self.roll_out(self.agent.explorer(seed=int(self.rng.integers(2**31))))
+        self.curve.append((self.replay.steps, self.updates, episode.ret))
+
+    def roll_out(self, policy: Policy) -> Episode:
+        """One episode of any policy into the replay."""
+        self.environment.reseed(self.seed, len(self.replay))
         (episode,) = rollout([self.environment], policy)
         self.replay.add(episode)
-        self.curve.append((self.replay.steps, self.updates, episode.ret))
+        return episode
+
+    def choose(self) -> None:
+        """Leave the agent as it was at the finalist with the highest mean return on fresh episodes."""
+        scores = []
+        for finalist in self.finalists:
+            self.agent.load_state_dict(finalist)
+            policies = [self.agent.policy(seed=number) for number in range(self.settings.final_episodes)]
+            scores.append(np.mean([self.roll_out(policy).ret for policy in policies]))
+        self.agent.load_state_dict(self.finalists[int(np.argmax(scores))])
 
     def update(self) -> dict[str, float]:
         """One step of the world model with its reward head, and one of actor and critic."""
-        batch = self.replay.sample(self.settings.batch, self.settings.length, self.rng)
-        states, figures = self.model_learner.update(batch)
+        batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng)
         self.updates += 1
-        return figures | self.behavior_learner.update(states)
+        return self.learner.update(batch)
 
     def _last_return(self) -> dict[str, float]:
         return {"return": self.curve[-1][2]} if self.curve else {}
@@ -116,12 +148,12 @@ class OnlineTraining:
         return {
             "agent": dict(self.agent.state_dict()),
             "reward": dict(self.reward.state_dict()),
-            "model_learner": self.model_learner.state(),
-            "behavior_learner": self.behavior_learner.state(),
+            "learner": self.learner.state(),
             "generator": self.generator.get_state(),
             "rng": self.rng.bit_generator.state,
             "updates": self.updates,
             "curve": self.curve,
+            "finalists": self.finalists,
             "replay": self.replay.state(self.seed_episodes),
         }
 
@@ -129,12 +161,12 @@ class OnlineTraining:
         """Take up ``state()``."""
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
-        self.model_learner.restore(state["model_learner"])
-        self.behavior_learner.restore(state["behavior_learner"])
+        self.learner.restore(state["learner"])
         self.generator.set_state(state["generator"])
         self.rng.bit_generator.state = state["rng"]
         self.updates = state["updates"]
         self.curve = [tuple(row) for row in state["curve"]]
+        self.finalists = state["finalists"]
         self.replay.restore(state["replay"])
 
 

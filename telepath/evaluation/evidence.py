@@ -126,18 +126,20 @@ def read_evidence(
     *,
     source_curve: Path,
     oracle_curve: Path,
+    oracle_returns: Path,
     diary: Path,
     evaluation: Path,
     facts: Path,
     reenactments: Reenactments,
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
-    curve = ("steps", "updates", "return")
+    curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
+    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", oracle_returns)]
     return Evidence(
         read_table(source_curve, curve),
         read_table(oracle_curve, curve),
         read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
-        read_table(evaluation / "returns.csv", ("agent", "episode", "return")),
+        pd.concat(judged, ignore_index=True),
         read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),
         read_heldout(evaluation / "heldout.npz"),
         read_table(evaluation / "gap.csv", ("seconds", "divergence")),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from telepath.config import DreamerSettings, ExploreSettings
 from telepath.dreamer.agent import Agent, AgentPolicy
 from telepath.dreamer.behavior import Behavior
-from telepath.dreamer.learner import BehaviorLearner, ModelLearner
+from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.networks import EnsembleMLP
 from telepath.dreamer.replay import Batch, Replay
 from telepath.dreamer.rssm import Latent, WorldModel
@@ -30,8 +30,8 @@ class Disagreement(nn.Module):
     """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is
     novelty.
 
-    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its own
-    running mean, so that it neither fades as the model learns nor depends on the scale of the latents.
+    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its
+    running mean over replayed states, so that it neither fades as the model learns nor depends on the latents' scale.
     """
 
     running_mean: Tensor
@@ -44,14 +44,18 @@ class Disagreement(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Novelty of the states."""
-        variance = self.ensemble(feature[..., : self.deter]).var(0).mean(-1)
-        with torch.no_grad():
-            self.running_mean.lerp_(variance.mean(), 0.01)
-        return variance / self.running_mean
+        return variance_of(self.ensemble(feature[..., : self.deter])) / self.running_mean
 
     def loss(self, latent: Latent, batch: Batch) -> Tensor:
         """Squared error of every member; the world model is not trained by it."""
-        return (self.ensemble(latent.deter.detach()) - latent.stoch.detach()).square().mean()
+        predicted = self.ensemble(latent.deter.detach())
+        self.running_mean.lerp_(variance_of(predicted.detach()).mean(), 0.01)
+        return (predicted - latent.stoch.detach()).square().mean()
+
+
+def variance_of(predicted: Tensor) -> Tensor:
+    """Variance over the members (E, ..., n), mean over the n dimensions: (...)."""
+    return predicted.var(0).mean(-1)
 
 
 class Exploration:
@@ -79,10 +83,10 @@ class Exploration:
         dreamer = agent.settings
         self.disagreement = Disagreement(agent.model, dreamer, settings.members)
         self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer)
-        self.model_learner = ModelLearner(
-            agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss
+        self.learner = Learner(
+            ModelLearner(agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss),
+            BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, seed),
         )
-        self.behavior_learner = BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, self.generator)
         self.replay = Replay()
         self.updates = 0
 
@@ -125,16 +129,15 @@ class Exploration:
             return RandomPolicy(self.agent.model.action_dim, np.random.default_rng(seed), 2 ** (len(self.replay) % 3))
         if kind == "source":
             assert self.source is not None
-            held = ActionHold(self.source.policy(explore=True, seed=seed), self.rate_ratio)
+            held = ActionHold(self.source.policy(noise=1.0, seed=seed), self.rate_ratio)
             return Noisy(held, self.settings.source_noise, np.random.default_rng(seed))
-        return AgentPolicy(self.agent.model, self.explorer, seed=seed)
+        return AgentPolicy(self.agent.model, self.explorer.actor, seed=seed)
 
     def update(self) -> dict[str, float]:
         """One step of the world model with its ensemble, and one of the exploring behavior."""
         dreamer = self.agent.settings
-        states, figures = self.model_learner.update(self.replay.sample(dreamer.batch, dreamer.length, self.rng))
         self.updates += 1
-        return figures | self.behavior_learner.update(states)
+        return self.learner.update(self.replay.sample(dreamer.batch, dreamer.length, self.rng))
 
     def state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs."""
@@ -142,8 +145,7 @@ class Exploration:
             "agent": dict(self.agent.state_dict()),
             "disagreement": dict(self.disagreement.state_dict()),
             "explorer": dict(self.explorer.state_dict()),
-            "model_learner": self.model_learner.state(),
-            "behavior_learner": self.behavior_learner.state(),
+            "learner": self.learner.state(),
             "generator": self.generator.get_state(),
             "rng": self.rng.bit_generator.state,
             "updates": self.updates,
@@ -155,8 +157,7 @@ class Exploration:
         self.agent.load_state_dict(state["agent"])
         self.disagreement.load_state_dict(state["disagreement"])
         self.explorer.load_state_dict(state["explorer"])
-        self.model_learner.restore(state["model_learner"])
-        self.behavior_learner.restore(state["behavior_learner"])
+        self.learner.restore(state["learner"])
         self.generator.set_state(state["generator"])
         self.rng.bit_generator.state = state["rng"]
         self.updates = state["updates"]

@@ -20,7 +20,7 @@ from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import Segments
 from telepath.config import TargetSettings
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.learner import BehaviorLearner, ModelLearner
+from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Batch, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import rollout
@@ -77,9 +77,9 @@ class Refinement:
         dreamer = agent.settings
         self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings)
         self.reward_learner = RewardLearner(self.reward, settings)
-        self.model_learner = ModelLearner(agent.model, dreamer, self.generator)
-        self.behavior_learner = BehaviorLearner(
-            agent.model, agent.behavior, self.reward, dreamer, self.generator, reenactor.rates.ratio
+        self.learner = Learner(
+            ModelLearner(agent.model, dreamer, self.generator),
+            BehaviorLearner(agent.model, agent.behavior, self.reward, dreamer, seed, reenactor.rates.ratio),
         )
         self.replay = Replay(exploration)
         self.explored = len(exploration)
@@ -127,13 +127,16 @@ class Refinement:
         """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net."""
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
-        states, figures = self.model_learner.update(batch)
-        self.losses["reward"] = self.reward_learner.update(self.real_labels(states, batch), self.imagined_labels())
-        figures |= self.behavior_learner.update(states)
-        if self.updates % self.settings.belief_every == 0:
-            self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
+
+        def heads(states: Latent) -> dict[str, float]:
+            self.losses["reward"] = self.reward_learner.update(self.real_labels(states, batch), self.imagined_labels())
+            if self.updates % self.settings.belief_every == 0:
+                self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
+            return self.losses
+
+        figures = self.learner.update(batch, heads)
         self.updates += 1
-        return figures | self.losses
+        return figures
 
     def real_labels(self, states: Latent, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(feature, rate, weight) of a batch of replayed records; record 0 of an episode has no reward to learn."""
@@ -172,7 +175,8 @@ class Refinement:
         returns, confidences = [], []
         for _ in range(episodes):
             self.environment.reseed(self.seed, len(self.replay))
-            policy = self.agent.policy(explore=explore, seed=int(self.rng.integers(2**31)))
+            seed = int(self.rng.integers(2**31))
+            policy = self.agent.explorer(seed=seed) if explore else self.agent.policy(seed=seed)
             (episode,) = rollout([self.environment], policy)
             labels = self.pool.label(episode)
             returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
@@ -190,7 +194,7 @@ class Refinement:
             return
         chosen = self.rng.choice(len(self.segments), count, replace=False)
         seeds = self.rng.integers(2**31, size=count)
-        fresh = self.reenactor.align(self.segments.take(chosen), seeds, self.agent.behavior.actor)
+        fresh = self.reenactor.align(self.segments.take(chosen), seeds, self.agent.behavior.steady)
         for field in ("noise", "actions"):
             getattr(self.alignments, field)[chosen] = getattr(fresh, field)
 
@@ -209,7 +213,7 @@ class Refinement:
     # -- the choice ---------------------------------------------------------------------------------------------------
 
     def ship(self) -> None:
-        """Leave the agent with the policy whose inferred return is best, judged by its mode on fresh episodes."""
+        """Leave the agent with the policy whose inferred return is best, judged on fresh episodes."""
         scores = np.array([r.inferred_return for r in self.rounds])
         finalists = np.argsort(-scores, kind="stable")[: self.settings.finalists]
         self.final_scores: dict[int, float] = {}
@@ -255,8 +259,7 @@ class Refinement:
         return {
             "agent": dict(self.agent.state_dict()),
             "reward": dict(self.reward.state_dict()),
-            "model_learner": self.model_learner.state(),
-            "behavior_learner": self.behavior_learner.state(),
+            "learner": self.learner.state(),
             "reward_learner": self.reward_learner.optimizer.state_dict(),
             "belief": self.belief.state(),
             "generator": self.generator.get_state(),
@@ -275,8 +278,7 @@ class Refinement:
         """Take up ``state()``."""
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
-        self.model_learner.restore(state["model_learner"])
-        self.behavior_learner.restore(state["behavior_learner"])
+        self.learner.restore(state["learner"])
         self.reward_learner.optimizer.load_state_dict(state["reward_learner"])
         self.belief.restore(state["belief"])
         self.generator.set_state(state["generator"])

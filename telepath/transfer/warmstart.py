@@ -18,4 +18,5 @@ def target_agent(
         if source.settings != settings:
             raise UserError("the source agent was trained with other `dreamer` settings; run `dvc repro` to retrain it")
         agent.load_state_dict(source.state_dict())
+        agent.behavior.settle()
     return agent

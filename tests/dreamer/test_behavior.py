@@ -62,7 +62,7 @@ def test_actor_gradient_comes_through_the_dynamics_and_leaves_the_model_alone(sm
     torch.manual_seed(0)
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
-    learner = BehaviorLearner(model, behavior, FirstFeature(), small, torch.Generator().manual_seed(0))
+    learner = BehaviorLearner(model, behavior, FirstFeature(), small, seed=0)
     before = [p.clone() for p in model.parameters()]
     actor = [p.clone() for p in behavior.actor.parameters()]
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), torch.zeros(8, 4), None).latent.detach()
@@ -79,7 +79,7 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
     settings = small.model_copy(update={"actor_lr": 3e-3})
-    learner = BehaviorLearner(model, behavior, FirstFeature(), settings, torch.Generator().manual_seed(0))
+    learner = BehaviorLearner(model, behavior, FirstFeature(), settings, seed=0)
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), torch.zeros(8, 4), None).latent.detach()
 
     def paid() -> float:
@@ -97,9 +97,26 @@ def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerS
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
     for ratio in (0.5, 1.0, 2.0):
-        learner = BehaviorLearner(model, behavior, FirstFeature(), small, torch.Generator(), ratio)
+        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, ratio)
         assert learner.gamma**ratio == pytest.approx(small.discount)
     assert learner.horizon == 2 * small.horizon
+    assert learner.starts == small.starts / 2, "as many imagined steps an update at any rate"
+
+
+def test_the_steady_actor_follows_the_actor_and_settles_into_it(small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    behavior = Behavior(16, 2, small.model_copy(update={"steady_actor_rate": 0.25}))
+    steady, actor = behavior.steady.net[0], behavior.actor.net[0]
+    assert torch.equal(steady.weight, actor.weight)
+    before = steady.weight.clone()
+    with torch.no_grad():
+        actor.weight.add_(1.0)
+    behavior.follow()
+    torch.testing.assert_close(steady.weight, before + 0.25)
+    assert not any(p.requires_grad for p in behavior.steady.parameters())
+    behavior.settle()
+    assert torch.equal(steady.weight, actor.weight)
+    assert all(p.requires_grad for p in behavior.actor.parameters())
 
 
 def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(small: DreamerSettings) -> None:

@@ -1,29 +1,51 @@
 """Threads from the environment, and determinism."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from telepath.errors import UserError
-from telepath.runtime.device import be_deterministic, limit_threads, usable_cpus
+from telepath.runtime.device import be_deterministic, limit_threads, side_by_side
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
+    monkeypatch.setenv("TELEPATH_THREADS", "1")
+    limit_threads()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("default")
 
 
-def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TELEPATH_THREADS", raising=False)
+@pytest.mark.parametrize(("variable", "each", "threads"), [("1", 1, 1), ("2", 1, 2), ("3", 1, 2), ("4", 2, 2)])
+def test_threads_are_shared_out_between_two(
+    monkeypatch: pytest.MonkeyPatch, variable: str, each: int, threads: int
+) -> None:
+    monkeypatch.setenv("TELEPATH_THREADS", variable)
     limit_threads()
-    assert torch.get_num_threads() == min(2, usable_cpus())
-    monkeypatch.setenv("TELEPATH_THREADS", "1")
+    assert torch.get_num_threads() == each
+    (_, here), (count, there) = side_by_side(
+        lambda: (torch.get_num_threads(), threading.get_ident()),
+        lambda: (torch.get_num_threads(), threading.get_ident()),
+    )
+    assert count == each
+    assert len({here, there}) == threads
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_an_error_on_either_side_comes_out(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("TELEPATH_THREADS", threads)
     limit_threads()
-    assert torch.get_num_threads() == 1
+
+    def fail() -> None:
+        raise FloatingPointError("this one")
+
+    for here, there in ((fail, lambda: None), (lambda: None, fail)):
+        with pytest.raises(FloatingPointError, match="this one"):
+            side_by_side(here, there)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])

@@ -1,0 +1,20 @@
+"""The oracle's true return, on the same fresh episodes as everyone's; apart, since nothing else waits for an oracle."""
+
+from stages.artefacts import ORACLE_AGENT, ORACLE_RETURNS
+from stages.harness import Context, run
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.gaps import target_environment
+from telepath.evaluation.judge import judge, returns_table
+
+
+def main(params: Params, context: Context) -> None:
+    """Judge and save."""
+    seed = params.seed.evaluate
+    away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
+    judged = judge(away, Agent.load(ORACLE_AGENT, params.task).policy(), seed)
+    returns_table({"oracle": judged}).to_csv(ORACLE_RETURNS, index=False)
+
+
+if __name__ == "__main__":
+    run(main)
