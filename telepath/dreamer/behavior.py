@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.networks import Gaussian, mlp
+from telepath.dreamer.networks import Bounded, Gaussian, mlp
 from telepath.dreamer.rssm import Latent, WorldModel
 
 
@@ -29,7 +29,7 @@ class RewardHead(nn.Module):
 
 
 class Actor(nn.Module):
-    """feature (..., F) -> Gaussian over actions whose mean lies in (-1, 1) and whose std in [min_std, max_std]."""
+    """feature (..., F) -> Gaussian over actions whose mean lies in [-1, 1] and whose std in [min_std, max_std]."""
 
     def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
         super().__init__()
@@ -39,7 +39,7 @@ class Actor(nn.Module):
     def forward(self, feature: Tensor) -> Gaussian:
         """The policy at these states."""
         mean, std = self.net(feature).chunk(2, -1)
-        return Gaussian(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(std))
+        return Gaussian(Bounded.apply(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(std))
 
     def sample(self, policy: Gaussian, generator: torch.Generator) -> Tensor:
         """A clipped sample; the gradient passes the clip as if it were not there."""

@@ -1,7 +1,7 @@
 """The small networks that everything is built from, and the squashing of large numbers."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,28 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class Bounded(torch.autograd.Function):
+    """x clamped to [-1, 1]; the gradient passes wherever a descent step along it leads inward.
+
+    A hyperbolic tangent lets no gradient out of its ends: an output that was once driven there stays there. A plain
+    clamp lets none through at all. Here what lies beyond a bound may come back, and never goes further out
+    (Hausknecht and Stone 2016, "inverting gradients", without their damping near the bounds).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """The clamped values."""
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient, less what leads outward beyond a bound: descent moves x against it."""
+        (x,) = ctx.saved_tensors
+        outward = (x.abs() > 1) & (gradient * x < 0)
+        return gradient.masked_fill(outward, 0.0)
 
 
 class EnsembleMLP(nn.Module):

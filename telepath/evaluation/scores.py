@@ -50,6 +50,21 @@ def mean_interval(sample: Sequence[float] | Array, confidence: float) -> Interva
     return Interval(mean, float(found.low), float(found.high))
 
 
+def stratified_interval(strata: Sequence[Sequence[float] | Array], confidence: float) -> Interval:
+    """Mean over strata of their means, with the percentile bootstrap interval that resamples within each stratum.
+
+    As in Agarwal et al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice", section 4):
+    strata are tasks, values are runs. A stratum of one value does not vary. ValueError without a value.
+    """
+    values = [finite(stratum) for stratum in strata]
+    if not values or any(len(stratum) == 0 for stratum in values):
+        raise ValueError("no values to average")
+    rng = np.random.default_rng(0)
+    drawn = [stratum[rng.integers(0, len(stratum), (RESAMPLES, len(stratum)))].mean(1) for stratum in values]
+    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(np.mean([stratum.mean() for stratum in values])), float(low), float(high))
+
+
 def iqm(sample: Sequence[float] | Array) -> float:
     """Interquartile mean: the mean without the lowest and the highest quarter (rounded down)."""
     values = finite(sample)

@@ -1,7 +1,7 @@
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from telepath.dreamer.networks import EnsembleMLP, Gaussian, kl, symexp, symlog
+from telepath.dreamer.networks import Bounded, EnsembleMLP, Gaussian, kl, symexp, symlog
 
 
 def random_gaussian(seed: int) -> Gaussian:
@@ -38,3 +38,14 @@ def test_ensemble_members_are_independent_networks() -> None:
     assert out.shape == (3, 5, 6, 2)
     hidden = torch.nn.functional.silu(x @ ensemble.weight_in[1] + ensemble.bias_in[1])
     torch.testing.assert_close(out[1], hidden @ ensemble.weight_out[1] + ensemble.bias_out[1])
+
+
+def test_a_bounded_value_can_come_back_but_not_go_further_out() -> None:
+    x = torch.tensor([-3.0, -3.0, 0.5, 0.5, 3.0, 3.0], requires_grad=True)
+    slope = torch.tensor([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    bounded = Bounded.apply(x)
+    assert bounded.tolist() == [-1.0, -1.0, 0.5, 0.5, 1.0, 1.0]
+    (slope * bounded).sum().backward()
+    # Descent moves x against its gradient: from -3 only up, from 3 only down.
+    assert x.grad is not None
+    assert x.grad.tolist() == [-1.0, 0.0, -1.0, 1.0, 0.0, 1.0]

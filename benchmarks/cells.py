@@ -1,0 +1,72 @@
+"""The cells of the benchmark grid: which task, gap, setting and seed, and what that means in params.yaml."""
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+SETTINGS = ("with source agent", "trajectories only")
+
+RATES = {"ball_in_cup-catch": (6, 3), "walker-walk": (3, 1), "cheetah-run": (4, 2)}
+"""Action repeat of source and target in the gap of rates."""
+
+GRAVITY = {"walker-walk": 1.5}
+"""Where twice the gravity is more than the task allows."""
+
+GAPS = ("rate", "mass 1.5", "mass 0.5", "gravity", "gear 0.5", "rate, mass 1.5")
+EXTRA = ("walker-walk", "rate 2 to 1")
+"""A row of its own, from a source at another rate."""
+
+CONVERGED = 4.0
+"""Multiple of Telepath's target steps after which an oracle counts as converged."""
+
+
+class Cell(NamedTuple):
+    """One transfer, or one oracle: ``setting`` is one of ``SETTINGS``, "oracle" or "converged oracle"."""
+
+    task: str
+    gap: str
+    setting: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A file name."""
+        return "__".join((self.task, self.gap, self.setting, str(self.seed))).replace(", ", "-").replace(" ", "-")
+
+    @property
+    def target(self) -> str:
+        """The stage of dvc.yaml that ends it."""
+        return "evaluate_oracle" if "oracle" in self.setting else "evaluate"
+
+    def overrides(self) -> dict[str, Any]:
+        """What differs from the params.yaml at hand: dotted keys."""
+        source, fast = (2, 1) if (self.task, self.gap) == EXTRA else RATES[self.task]
+        changed: dict[str, Any] = {
+            "task": self.task,
+            f"tasks.{self.task}.action_repeat": source,
+            "gap.action_repeat": fast if self.gap.startswith("rate") else source,
+            "seed.source": self.seed,
+            "seed.target": self.seed,
+        }
+        if "mass" in self.gap:
+            changed["gap.mass"] = float(self.gap.rpartition(" ")[2])
+        elif self.gap == "gravity":
+            changed["gap.gravity"] = GRAVITY.get(self.task, 2.0)
+        elif self.gap == "gear 0.5":
+            changed["gap.gear"] = 0.5
+        if self.setting in SETTINGS:
+            changed["setting"] = self.setting
+        elif self.setting == "converged oracle":
+            changed["oracle.step_multiple"] = CONVERGED
+        return changed
+
+    def source(self) -> tuple[str, int, int]:
+        """Cells with the same source (task, action repeat, seed) share its training."""
+        return self.task, self.overrides()[f"tasks.{self.task}.action_repeat"], self.seed
+
+
+def grid(tasks: Iterable[str], gaps: Iterable[str], settings: Iterable[str], seeds: Iterable[int]) -> Iterator[Cell]:
+    """All cells of these lists; seeds outermost, so that an unfinished grid is broad; ``EXTRA`` for its task only."""
+    for seed, setting, gap, task in product(seeds, settings, gaps, tasks):
+        if gap != EXTRA[1] or task == EXTRA[0]:
+            yield Cell(task, gap, setting, seed)

@@ -1,0 +1,186 @@
+"""The benchmark: every task, gap, setting and seed through the pipeline, on N workers, resumable.
+
+    python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
+
+Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
+checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
+and seed. A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from telepath.episodes import load_arrays
+from telepath.evaluation.evidence import HELDOUT_POLICIES
+from telepath.evaluation.scores import correlation
+from telepath.runtime.device import usable_cpus
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT / ".telepath"
+CELLS = ROOT / "reports" / "benchmark" / "cells"
+
+
+class Workspace:
+    """A copy of the project's files that shares its cache and its checkpoints."""
+
+    def __init__(self, number: int, threads: int):
+        self.folder = SHARED / "benchmark" / f"worker-{number}"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("reports/", ".dvc/")):
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.folder / name)
+        (self.folder / ".dvc").mkdir()
+        (self.folder / ".dvc" / "config").write_text(
+            f"[core]\n    analytics = false\n    no_scm = true\n[cache]\n    dir = {ROOT / '.dvc' / 'cache'}\n"
+        )
+        (self.folder / ".telepath").mkdir()
+        (SHARED / "scratch").mkdir(parents=True, exist_ok=True)
+        (self.folder / ".telepath" / "scratch").symlink_to(SHARED / "scratch")
+        self.settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPATH": str(self.folder),
+            "TELEPATH_THREADS": str(threads),
+        }
+
+    def set(self, overrides: dict[str, Any]) -> None:
+        """Write params.yaml: the project's, with these dotted keys changed."""
+        settings = json.loads(json.dumps(self.settings))
+        for key, value in overrides.items():
+            *path, leaf = key.split(".")
+            node = settings
+            for part in path:
+                node = node[part]
+            node[leaf] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    def repro(self, stage: str) -> list[str]:
+        """Bring a stage up to date; returns the names of the stages that had to run. The log stays in the workspace."""
+        with (self.folder / "repro.log").open("w+") as log:
+            done = subprocess.run(
+                ["dvc", "repro", stage], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+            log.seek(0)
+            text = log.read()
+        if done.returncode != 0:
+            raise RuntimeError(text.strip().splitlines()[-1])
+        return [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
+
+
+def measure(cell: Cell, folder: Path) -> dict[str, Any]:
+    """What a finished cell tells: returns of every agent by episode, rounds, steps, label correlation."""
+    data = folder / "data"
+    if cell.target == "evaluate_oracle":
+        table = pd.read_csv(data / "oracle" / "returns.csv")
+        curve = pd.read_csv(data / "oracle" / "curve.csv")
+        return {"returns": returns(table), "target_steps": int(curve["steps"].iloc[-1])}
+    facts = json.loads((data / "evaluation" / "facts.json").read_text())
+    diary = pd.read_csv(data / "target" / "rounds.csv")
+    rounds = diary.merge(pd.read_csv(data / "evaluation" / "rounds.csv")[["round", "return"]], on="round")
+    heldout = load_arrays(data / "evaluation" / "heldout.npz", ("true", "inferred", "policy"))
+    return {
+        "returns": returns(pd.read_csv(data / "evaluation" / "returns.csv")),
+        "source_steps": facts["source_steps"],
+        "target_steps": facts["target_steps"],
+        "label_correlation": correlation(heldout["true"], heldout["inferred"]),
+        "heldout_policies": list(HELDOUT_POLICIES),
+        "rounds": json.loads(rounds.to_json(orient="records", double_precision=6)),
+    }
+
+
+def returns(table: pd.DataFrame) -> dict[str, list[float]]:
+    """Returns of every agent, by episode."""
+    return {str(agent): np.round(rows["return"], 3).tolist() for agent, rows in table.groupby("agent", sort=False)}
+
+
+def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool) -> str:
+    """Run a cell, or only its source, in the next free workspace; returns a line about it."""
+    workspace = workspaces.get()
+    try:
+        workspace.set(cell.overrides())
+        begin = time.monotonic()
+        ran = workspace.repro("train_source" if source_only else cell.target)
+        minutes = (time.monotonic() - begin) / 60
+        if source_only:
+            return f"source {cell.task} seed {cell.seed}: {minutes:.1f} min"
+        path = CELLS / f"{cell.name}.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        # A cell out of the cache takes seconds: what it cost is what it cost when it ran.
+        main = "train_target" if cell.target == "evaluate" else "train_oracle"
+        found = measure(cell, workspace.folder)
+        kept = round(minutes, 2) if main in ran else known.get("minutes")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**cell._asdict(), "minutes": kept, **found}, indent=1) + "\n")
+        means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
+        return f"{cell.name}: {minutes:.1f} min; {means}"
+    finally:
+        workspaces.put(workspace)
+
+
+def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: int, *, source_only: bool) -> list[str]:
+    """Run cells on all workspaces; a line for each as it ends. Returns the names of those that failed."""
+    begin, failed = time.monotonic(), []
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(work, cell, workspaces, source_only=source_only): cell for cell in cells}
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                try:
+                    line = job.result()
+                except (RuntimeError, OSError) as error:
+                    failed.append(jobs[job].name)
+                    line = f"{jobs[job].name}: FAILED: {error}"
+                left = (time.monotonic() - begin) / done * (len(jobs) - done) / 60
+                print(f"[{done}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            raise SystemExit(130) from None
+    return failed
+
+
+def sources(cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each source that must be trained."""
+    return list({cell.source(): cell for cell in cells if cell.target == "evaluate"}.values())
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=max(1, usable_cpus()))
+    parser.add_argument("--tasks", nargs="+", choices=RATES, default=list(RATES))
+    parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]], default=list(GAPS))
+    every = [*SETTINGS, "oracle", "converged oracle"]
+    parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    asked = parser.parse_args()
+    cells = list(grid(asked.tasks, asked.gaps, asked.settings, asked.seeds))
+    workspaces: SimpleQueue[Workspace] = SimpleQueue()
+    for number in range(asked.workers):
+        workspaces.put(Workspace(number, max(1, usable_cpus() // asked.workers)))
+    failed = run_all(sources(cells), workspaces, asked.workers, source_only=True)
+    failed += run_all(cells, workspaces, asked.workers, source_only=False)
+    if failed:
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}; see .telepath/benchmark/worker-*/repro.log")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The benchmark's tables and pictures, from the cells that `python -m benchmarks.grid` has finished.
+
+    python -m benchmarks.table
+
+Writes reports/benchmark/results.csv (a row an agent, cell and seed), rounds.csv (a row a round), curves.png and
+index.md. Returns are means over the evaluation's episodes. Intervals treat seeds as the replicates: they resample the
+seeds within each cell, so one seed alone has none.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS
+from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
+
+FOLDER = Path(__file__).resolve().parent.parent / "reports" / "benchmark"
+CONFIDENCE = 0.95
+FEASIBLE = 0.75
+"""A cell counts as feasible where some oracle reaches this share of the source at home."""
+
+COLUMNS = {
+    "source": "source at home",
+    "random": "random",
+    "zero_shot": "zero-shot",
+    "action_hold": "action hold",
+    SETTINGS[0]: f"Telepath, {SETTINGS[0]}",
+    SETTINGS[1]: f"Telepath, {SETTINGS[1]}",
+    "oracle": "oracle, same steps",
+    "converged oracle": "oracle, converged",
+}
+
+
+def load_cells(folder: Path) -> list[dict[str, Any]]:
+    """All finished cells, in the grid's order."""
+    cells = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    tasks, gaps = list(RATES), [*GAPS, EXTRA[1]]
+    return sorted(cells, key=lambda c: (tasks.index(c["task"]), gaps.index(c["gap"]), c["setting"], c["seed"]))
+
+
+def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """task, gap, setting, seed, agent (as in ``COLUMNS``), return, low, high (over episodes), steps, minutes."""
+    rows = []
+    for cell in cells:
+        for agent, sample in cell["returns"].items():
+            mean, low, high = mean_interval(sample, CONFIDENCE)
+            name = cell["setting"] if agent in ("telepath", "oracle") else agent
+            key = (cell["task"], cell["gap"], cell["setting"], cell["seed"], name)
+            rows.append((*key, mean, low, high, cell["target_steps"], cell["minutes"]))
+    columns = ["task", "gap", "setting", "seed", "agent", "return", "low", "high", "steps", "minutes"]
+    return pd.DataFrame(rows, columns=columns).round(3)
+
+
+def rounds(cells: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row a round of every transfer: what was known without the true reward, and the true return."""
+    parts = []
+    for cell in cells:
+        if "rounds" in cell:
+            part = pd.DataFrame(cell["rounds"])
+            for place, key in enumerate(("task", "gap", "setting", "seed")):
+                part.insert(place, key, cell[key])
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def over(table: pd.DataFrame, agent: str, other: str) -> pd.DataFrame:
+    """task, gap, seed, share: return of ``agent`` over that of ``other`` with the same task, gap and seed.
+
+    The converged oracle has one seed and is compared with all.
+    """
+    keys = ["task", "gap"] if other == "converged oracle" else ["task", "gap", "seed"]
+    mine, theirs = (
+        table[table["agent"] == name].groupby(["task", "gap", "seed"], sort=False)["return"].mean()
+        for name in (agent, other)
+    )
+    theirs = theirs.groupby(keys, sort=False).mean()
+    joined = mine.reset_index().merge(theirs.reset_index(), on=keys, suffixes=("", "_other"))
+    joined["share"] = joined["return"] / joined["return_other"]
+    return joined[["task", "gap", "seed", "share"]]
+
+
+def stability(diary: pd.DataFrame) -> pd.DataFrame:
+    """A row a transfer: does it hold, was the choice good, and does the choice's score follow the true return?
+
+    held: lowest true return in the last third of the rounds over the run's highest; shipped: the shipped round's over
+    the highest; correlation: of inferred and true return over rounds.
+    """
+    rows = []
+    for key, run in diary.groupby(["task", "gap", "setting", "seed"], sort=False):
+        true = run["return"].to_numpy()
+        last = true[-max(1, len(true) // 3) :]
+        shipped = float(run.loc[run["shipped"] == 1, "return"].iloc[0])
+        rows.append(
+            (*key, last.min() / true.max(), shipped / true.max(), correlation(true, run["inferred_return"].to_numpy()))
+        )
+    return pd.DataFrame(rows, columns=["task", "gap", "setting", "seed", "held", "shipped", "correlation"])
+
+
+def summary(shares: pd.DataFrame) -> tuple[float, Interval, int]:
+    """Interquartile mean, mean with its stratified interval, and number of the shares of all cells and seeds."""
+    strata = [rows["share"].to_numpy() for _, rows in shares.groupby(["task", "gap"], sort=False)]
+    return iqm(shares["share"].to_numpy()), stratified_interval(strata, CONFIDENCE), len(shares)
+
+
+def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
+    """The tables in Markdown."""
+    lines = [
+        "# Benchmark",
+        "",
+        "Mean true return over seeds (their number behind it), 20 evaluation episodes each. "
+        "`python -m benchmarks.grid` runs the cells, `python -m benchmarks.table` writes this page. A dash: not run.",
+        "",
+        "| task | gap | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (2 + len(COLUMNS)) + "|",
+    ]
+    for (task, gap), rows in table.groupby(["task", "gap"], sort=False):
+        cells = []
+        for agent in COLUMNS:
+            found = rows[rows["agent"] == agent].groupby("seed")["return"].mean()
+            cells.append(f"{found.mean():.0f} ({len(found)})" if len(found) else "–")
+        lines.append(f"| {task} | {gap} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## Shares",
+        "",
+        f"Interquartile mean and mean over cells and seeds, with the {CONFIDENCE:.0%} interval of the mean that "
+        "resamples seeds within cells.",
+        "",
+        "| Telepath | over | tasks | runs | IQM | mean | interval |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for setting in SETTINGS:
+        for other in ("source", "oracle", "converged oracle"):
+            shares = over(table, setting, other)
+            parts = [("all", shares), *((str(task), part) for task, part in shares.groupby("task", sort=False))]
+            for name, part in parts:
+                if len(part):
+                    middle, mean, count = summary(part)
+                    scores = f"{middle:.2f} | {mean.mean:.2f} | {mean.low:.2f} to {mean.high:.2f}"
+                    lines.append(f"| {setting} | {COLUMNS[other]} | {name} | {count} | {scores} |")
+    lines += [
+        "",
+        "## Does it hold?",
+        "",
+        f"In {share_of(held['held'] >= 0.85)} of the runs the true return stays within 15 % of the run's best over the "
+        f"last third of the rounds; in {share_of(held['shipped'] >= 0.9)} the shipped policy, chosen without true "
+        "reward, is within 10 % of the best round.",
+        "",
+        "| task | gap | setting | seed | last third, lowest over best | shipped over best | r, inferred and true |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in held.to_dict("records"):
+        score = "–" if pd.isna(run["correlation"]) else f"{run['correlation']:.2f}"
+        key = " | ".join(str(run[part]) for part in ("task", "gap", "setting", "seed"))
+        lines.append(f"| {key} | {run['held']:.2f} | {run['shipped']:.2f} | {score} |")
+    return "\n".join([*lines, "", "![True return of every round](curves.png)", ""])
+
+
+def share_of(true: "pd.Series[bool]") -> str:
+    """How many of how many."""
+    return f"{int(true.sum())} of {len(true)}"
+
+
+def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+    """True return of every round against target steps, a panel a task and gap; the source and zero-shot as levels."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    panels = list(diary.groupby(["task", "gap"], sort=False))
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = pyplot.subplots(lines, columns, figsize=(4 * columns, 2.8 * lines), squeeze=False, sharey=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, ((task, gap), runs) in zip(axes.flat, panels, strict=False):
+        here = table[(table["task"] == task) & (table["gap"] == gap)]
+        for (setting, _), run in runs.groupby(["setting", "seed"], sort=False):
+            color = f"C{SETTINGS.index(setting)}"
+            axis.plot(run["steps"] / 1000, run["return"], color=color, marker=".", label=setting)
+            shipped = run[run["shipped"] == 1]
+            axis.plot(shipped["steps"] / 1000, shipped["return"], "o", mfc="none", color=color, ms=9)
+        for agent, style in (("source", "-"), ("zero_shot", ":"), ("oracle", "--")):
+            level = here[here["agent"] == agent]["return"].mean()
+            axis.axhline(level, color="0.5", ls=style, lw=1, label=COLUMNS[agent])
+        axis.set_title(f"{task}, {gap}", fontsize=9)
+        axis.set_ylim(0, 1000)
+        axis.set_xlabel("target steps, thousands", fontsize=8)
+    named = dict(zip(*reversed(axes.flat[0].get_legend_handles_labels()), strict=True))
+    figure.legend(named.values(), named.keys(), loc="upper center", ncols=5, fontsize=8)
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Read the cells and write."""
+    cells = load_cells(FOLDER / "cells")
+    if not cells:
+        raise SystemExit("no finished cells in reports/benchmark/cells; run `python -m benchmarks.grid` first")
+    table, diary = results(cells), rounds(cells)
+    table.to_csv(FOLDER / "results.csv", index=False)
+    diary.to_csv(FOLDER / "rounds.csv", index=False)
+    (FOLDER / "index.md").write_text(page(table, stability(diary)), encoding="utf-8")
+    draw(diary, table, FOLDER / "curves.png")
+    print(f"{len(cells)} cells: {FOLDER / 'index.md'}")
+
+
+if __name__ == "__main__":
+    main()

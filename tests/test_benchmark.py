@@ -1,0 +1,76 @@
+"""The benchmark's cells are transfers that exist, and its tables count what they say."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.table import COLUMNS, over, page, results, rounds, stability
+from telepath.config import Params
+from telepath.envs.gaps import target_environment
+
+EVERY = [*grid(RATES, [*GAPS, EXTRA[1]], SETTINGS[:1], [0])]
+
+
+def settings_of(cell: Cell) -> Params:
+    """params.yaml with the cell's changes, validated."""
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    for key, value in cell.overrides().items():
+        *path, leaf = key.split(".")
+        node = content
+        for part in path:
+            node = node[part]
+        assert leaf in node, key
+        node[leaf] = value
+    return Params.model_validate(content)
+
+
+def test_the_grid_is_three_tasks_six_gaps_and_one_more() -> None:
+    assert len(EVERY) == len({cell.name for cell in EVERY}) == 3 * 6 + 1
+    assert len({cell.source() for cell in EVERY}) == 4, "one source a task, and one for the extra row's rate"
+
+
+@pytest.mark.parametrize("cell", EVERY, ids=lambda cell: cell.name)
+def test_a_cell_is_a_gap_that_applies(cell: Cell) -> None:
+    params = settings_of(cell)
+    environment = target_environment(params.task, params.gap, 0, rewarded=False)
+    assert environment.action_repeat == params.gap.action_repeat
+    if cell.gap.startswith("rate"):
+        assert params.gap.action_repeat < params.tasks[params.task].action_repeat
+    else:
+        assert params.gap.action_repeat == params.tasks[params.task].action_repeat
+        assert sum(value != 1.0 for name, value in params.gap if name in ("mass", "gravity", "gear")) == 1
+
+
+def finished(seed: int, setting: str, telepath: float, true: list[float], **more: Any) -> dict[str, Any]:
+    steps = [
+        {"round": n, "steps": 10 * n, "inferred_return": value, "return": value, "shipped": int(n == 1)}
+        for n, value in enumerate(true)
+    ]
+    returns = {"source": [800.0, 800.0], "telepath": [telepath, telepath]}
+    key = {"task": "walker-walk", "gap": "mass 1.5", "setting": setting, "seed": seed, "minutes": 3.0}
+    return key | {"target_steps": 100, "returns": returns, "rounds": steps} | more
+
+
+def test_shares_and_stability_are_of_the_same_seed() -> None:
+    cells = [
+        finished(0, SETTINGS[0], 400.0, [100.0, 500.0, 400.0]),
+        finished(1, SETTINGS[0], 800.0, [800.0, 600.0, 1000.0]),
+        {**finished(0, "oracle", 0.0, []), "returns": {"oracle": [500.0]}},
+        {**finished(0, "converged oracle", 0.0, []), "returns": {"oracle": [1000.0]}},
+    ]
+    cells[2].pop("rounds")
+    cells[3].pop("rounds")
+    table, diary = results(cells), rounds(cells)
+    assert over(table, SETTINGS[0], "source")["share"].tolist() == [0.5, 1.0]
+    assert over(table, SETTINGS[0], "oracle")["share"].tolist() == [0.8], "the other seed has no oracle"
+    assert over(table, SETTINGS[0], "converged oracle")["share"].tolist() == [0.4, 0.8]
+    held = stability(diary)
+    np.testing.assert_allclose(held["held"], [0.8, 1.0])
+    np.testing.assert_allclose(held["shipped"], [1.0, 0.6])
+    text = page(table, held)
+    assert "| walker-walk | mass 1.5 | 800 (2) |" in text
+    assert all(title in text for title in COLUMNS.values())
