@@ -68,7 +68,8 @@ def main(params: Params, context: Context) -> None:
         reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
         reward.load_state_dict(stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
-        compared = compare_rewards(heldout, pool, agents["telepath"], reward, params.gap.action_repeat)
+        judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]])
+        compared = compare_rewards(heldout, pool, judge_of_rewards, reward, params.gap.action_repeat)
         gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
         progress.advance(1, tau=pool.tau)
     EVALUATION.mkdir(parents=True, exist_ok=True)

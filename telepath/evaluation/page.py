@@ -244,6 +244,12 @@ def labels(findings: Findings, evidence: Evidence) -> str:
     )
 
 
+UNCHANGED = (
+    "**Round 0 is the source agent as it came:** nothing that was learned in the target was inferred to do better, so "
+    "the zero-shot policy is what is shipped."
+)
+
+
 def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     """Which round, why, and whether that was a good choice."""
     choice, selection = findings.choice, findings.metrics["selection_correlation"]
@@ -253,11 +259,13 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     else:
         judgement = f"The best would have been round {choice.best}, with {choice.best_return:.0f}"
         judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
+    first = params.setting == "with source agent" and choice.shipped == 0
     return (
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {finalists} most promising "
         f"rounds were rolled out again, its inferred return was the highest ({choice.final_score:.0f}). Its "
         f"true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} episodes. "
         f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
+        + (f" {UNCHANGED}" if first else "")
     )
 
 

@@ -3,6 +3,7 @@
 A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what
 happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
 its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
+*With source agent* the first round is the source agent as it came: a transfer that harms is found out and not shipped.
 No true reward is read: the environment raises if it is touched.
 """
 
@@ -65,13 +66,16 @@ class Refinement:
         labels: Labels,
         pool: SourcePool,
         exploration: list[Episode],
+        zero_shot: Agent | None,
         steps: int,
         settings: TargetSettings,
         seed: int,
     ):
+        """``agent`` is trained; ``zero_shot`` is the source agent, where it may be used: the first round's policy."""
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
         self.belief, self.reenactor, self.segments, self.pool = belief, reenactor, segments, pool
+        self.zero_shot = zero_shot
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
@@ -97,8 +101,11 @@ class Refinement:
 
     def updates_due(self, rounds: int) -> int:
         """Updates that must have been made when ``rounds`` rounds are over."""
+        trained = rounds - (self.zero_shot is not None)
+        if trained < 1:
+            return 0
         per_round = self.settings.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round((rounds - 1) * per_round)
+        return self.settings.first_updates + round((trained - 1) * per_round)
 
     @property
     def update_budget(self) -> int:
@@ -115,7 +122,8 @@ class Refinement:
                 figures = self.update()
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
-            self.finish_round()
+            first = self.zero_shot if not self.rounds else None
+            self.finish_round(first or self.agent)
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -152,10 +160,10 @@ class Refinement:
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
-    def finish_round(self) -> None:
-        """Keep the policy, see what it does, and label that."""
-        self.snapshots.append((copy_of(self.agent), copy_of(self.reward)))
-        inferred, confidence = self.roll_out(self.episodes_per_round, explore=True, keep=True)
+    def finish_round(self, agent: Agent) -> None:
+        """Keep the agent of this round, see what it does, and label that."""
+        self.snapshots.append((copy_of(agent), copy_of(self.reward)))
+        inferred, confidence = self.roll_out(agent, self.episodes_per_round, keep=True)
         self.realign()
         self.refresh()
         self.rounds.append(
@@ -170,17 +178,23 @@ class Refinement:
             )
         )
 
-    def roll_out(self, episodes: int, *, explore: bool, keep: bool) -> tuple[float, float]:
-        """Inferred return and confidence of the policy, means over episodes; with ``keep`` they join the replay."""
+    def roll_out(self, agent: Agent, episodes: int, *, keep: bool) -> tuple[float, float]:
+        """Inferred return and confidence of the agent as it is judged, means over episodes.
+
+        With ``keep`` they join the replay, and every second one has all of the actor's noise and does not count: it
+        shows the world model and the reward what lies beside the policy's path.
+        """
         returns, confidences = [], []
-        for _ in range(episodes):
-            self.environment.reseed(self.seed, len(self.replay))
-            seed = int(self.rng.integers(2**31))
-            policy = self.agent.explorer(seed=seed) if explore else self.agent.policy(seed=seed)
+        for number in range(episodes):
+            explores = keep and number % 2 == 1
+            # Where nothing is kept the replay does not grow, but every episode is to begin elsewhere.
+            self.environment.reseed(self.seed, len(self.replay) + (0 if keep else number))
+            policy = agent.policy(noise=1.0 if explores else None, seed=int(self.rng.integers(2**31)))
             (episode,) = rollout([self.environment], policy)
             labels = self.pool.label(episode)
-            returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
-            confidences.append(float(labels.confidence.mean()))
+            if not explores:
+                returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
+                confidences.append(float(labels.confidence.mean()))
             self.final_steps += 0 if keep else episode.steps
             if keep:
                 self.replay.add(episode)
@@ -219,9 +233,16 @@ class Refinement:
         self.final_scores: dict[int, float] = {}
         for number in finalists:
             self.take_up(number)
-            self.final_scores[int(number)], _ = self.roll_out(self.settings.final_episodes, explore=False, keep=False)
+            self.final_scores[int(number)], _ = self.roll_out(self.agent, self.settings.final_episodes, keep=False)
         self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
         self.take_up(self.shipped)
+
+    @property
+    def best_trained(self) -> int:
+        """The round with the best score among those that were trained; finalists first."""
+        first = int(self.zero_shot is not None)
+        numbers = range(first, len(self.rounds)) if len(self.rounds) > first else range(len(self.rounds))
+        return max(numbers, key=lambda n: (self.final_scores.get(n, -math.inf), self.rounds[n].inferred_return))
 
     def take_up(self, number: int) -> None:
         """Go back to the agent and the reward ensemble of a round."""
@@ -245,10 +266,14 @@ class Refinement:
         return table
 
     def policies(self) -> dict[str, Any]:
-        """What the evaluation looks at: every round's agent, the shipped reward ensemble, the count of steps."""
+        """What the evaluation looks at: every round's agent, the count of steps, and a reward ensemble.
+
+        The ensemble is the shipped round's, or where zero-shot is shipped, the best other round's, ``trained``.
+        """
         return {
             "rounds": [self.agent.artefact() | {"weights": agent} for agent, _ in self.snapshots],
-            "reward": copy_of(self.reward),
+            "trained": self.best_trained,
+            "reward": self.snapshots[self.best_trained][1],
             "target_steps": self.target_steps,
         }
 

@@ -67,7 +67,7 @@ class Transfer:
             NoScratch(),  # type: ignore[arg-type]
         )
 
-    def refinement(self) -> Refinement:
+    def refinement(self, zero_shot: Agent | None = None) -> Refinement:
         labels = self.label()
         learner = BeliefLearner(self.belief, self.agent.model, self.tiny.belief, 0.1, np.random.default_rng(0))
         segments = segments_of(labels, self.source, self.tiny.label, 2)
@@ -80,6 +80,7 @@ class Transfer:
             labels,
             self.pool,
             self.exploration,
+            zero_shot,
             400,
             self.tiny.target,
             0,
@@ -146,6 +147,31 @@ def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_fina
     assert diary["shipped"].sum() == 1
     shipped, _ = refinement.snapshots[int(best["round"])]
     assert all(torch.equal(shipped[name], value) for name, value in refinement.agent.state_dict().items())
+
+
+def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = Transfer(tiny)
+    torch.manual_seed(7)
+    source = Agent("point", 2, 1, tiny.dreamer)
+    refinement, roll_out = transfer.refinement(source), Refinement.roll_out
+
+    def flatter_the_source(self: Refinement, agent: Agent, episodes: int, *, keep: bool) -> tuple[float, float]:
+        score, confidence = roll_out(self, agent, episodes, keep=keep)
+        known = torch.equal(agent.behavior.steady.net[0].weight, source.behavior.steady.net[0].weight)  # type: ignore[arg-type]
+        return score + 1000 * known, confidence
+
+    monkeypatch.setattr(Refinement, "roll_out", flatter_the_source)
+    progress = Counting()
+    refinement.run(progress, NoScratch())  # type: ignore[arg-type]
+    assert refinement.rounds[0].updates == 0
+    assert refinement.rounds[1].updates == tiny.target.first_updates
+    assert progress.count == refinement.update_budget
+    assert refinement.shipped == 0
+    assert refinement.best_trained > 0, "the reward ensemble to look at is one that was trained"
+    for one, other in zip(refinement.agent.parameters(), source.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("stop", [3, 20])
