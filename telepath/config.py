@@ -189,7 +189,11 @@ class MatchSettings(Settings):
 
 
 class LabelSettings(Settings):
-    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps."""
+    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps.
+
+    ``tolerance`` in units of what a target trajectory's re-enactment with its own actions costs, the median of
+    ``null_segments``.
+    """
 
     segments: Count
     prefix: Count
@@ -199,6 +203,8 @@ class LabelSettings(Settings):
     initial_latents: Count
     proposals: Count
     chunk: Count
+    null_segments: Count
+    tolerance: Positive
     split: Literal["proportional", "mean"]
     cem: CemSettings
     match: MatchSettings

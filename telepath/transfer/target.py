@@ -217,7 +217,9 @@ class Refinement:
         old = self.alignments
         self.alignments = self.reenactor.replay(self.segments, old.noise, old.actions)._replace(history=old.history)
         latent, _ = self.reenactor.latents(self.segments, old.noise, old.actions)
-        weight = self.alignments.coverage * np.exp(-self.alignments.cost / self.pool.tau)[:, None]
+        labels = self.reenactor.settings
+        null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
+        weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
         self.imagined = (
             latent.feature.transpose(0, 1).flatten(0, 1),
             torch.from_numpy(self.alignments.rate).flatten(),
