@@ -214,12 +214,15 @@ class TargetSettings(Settings):
     """Refinement of the target policy.
 
     A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
-    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped. ``recent`` is the share of
+    every batch that comes from the last ``recent_rounds`` alone.
     """
 
     rounds: Count
     first_updates: Count
     update_ratio: Positive
+    recent: Fraction
+    recent_rounds: Count
     realign: CountOrNone
     belief_every: Count
     members: Count
