@@ -6,11 +6,15 @@ READY := $(VENV)/.ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint format setup clean
+.PHONY: repro rivals test lint format setup clean
 
 repro: $(READY)
 	$(BIN)/dvc repro
 	@$(BIN)/python -m stages.summary
+
+# The main pipeline as well, as far as it is not up to date.
+rivals: $(READY)
+	$(BIN)/dvc repro rivals/dvc.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadscope
