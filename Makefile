@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro benchmark test lint format setup clean
+.PHONY: repro rivals benchmark test lint format setup clean
 
 repro: $(READY)
 	$(BIN)/dvc repro
@@ -16,6 +16,10 @@ repro: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.grid $(ARGS)
 	$(BIN)/python -m benchmarks.table
+
+# The main pipeline as well, as far as it is not up to date.
+rivals: $(READY)
+	$(BIN)/dvc repro rivals/dvc.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadscope

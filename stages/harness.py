@@ -15,7 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -28,6 +28,7 @@ from telepath.runtime.interrupt import end_with_parent, stop_on_signals
 from telepath.runtime.resume import Scratch
 
 PIPELINE = Path("dvc.yaml")
+RIVALS = Path("rivals") / "dvc.yaml"
 SETTINGS = Path("params.yaml")
 FAILED, INTERRUPTED = 1, 130
 
@@ -37,13 +38,17 @@ FAILED, INTERRUPTED = 1, 130
 
 @dataclass(frozen=True)
 class Stage:
-    """What dvc.yaml says of a stage, templates filled in. params: dotted keys of params.yaml."""
+    """What dvc.yaml says of a stage, templates filled in.
+
+    params: dotted keys of params.yaml; item: which one it is of a stage with a matrix.
+    """
 
     name: str
     cmd: str
     params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
+    item: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def run(main: Main) -> NoReturn:
         if "DVC_STAGE" in os.environ:
             # Only then: a stage started by hand with nohup shall outlive its shell.
             end_with_parent()
-        execute(main, name)
+        execute(main, name, *sys.argv[1:2])
     except UserError as error:
         end(name, str(error), FAILED)
     except FloatingPointError as error:
@@ -92,13 +97,14 @@ def run(main: Main) -> NoReturn:
     sys.exit(0)
 
 
-def execute(main: Main, name: str) -> Context:
+def execute(main: Main, name: str, item: str = "") -> Context:
     """Run ``main`` as the stage called ``name`` in the current folder; returns the context it was given.
 
-    Settings, dependencies and environment variables are checked before any work begins. Raises ``UserError``.
+    ``item`` chooses of a stage with a matrix, and means nothing to the others. Settings, dependencies and environment
+    variables are checked before any work begins. Raises ``UserError``.
     """
     params = load(SETTINGS)
-    stage = read_stage(name, params)
+    stage = read_stage(name, params, item)
     demand(stage)
     limit_threads()
     be_deterministic()
@@ -148,24 +154,40 @@ def forget(scratch: Scratch) -> None:
 # -- dvc.yaml ----------------------------------------------------------------------------------------------
 
 
-def read_stage(name: str, params: Params) -> Stage:
-    """The entry of dvc.yaml, with ``${key}`` replaced by the value in params.yaml, as dvc does it."""
-    try:
-        stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
-    except FileNotFoundError:
-        raise UserError(f"{PIPELINE}: no such file; run from the root of the project") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{PIPELINE}: no readable list of stages ({reason}); correct it") from None
+def read_stage(name: str, params: Params, item: str = "") -> Stage:
+    """The entry of dvc.yaml, or of the rivals', with ``${key}`` replaced by the value in params.yaml, as dvc does it.
+
+    A stage with a matrix is one for each value of its one axis; ``item`` is the value.
+    """
+    stages = read_stages(PIPELINE)
+    if name not in stages and RIVALS.exists():
+        stages = read_stages(RIVALS)
     if name not in stages:
         raise UserError(f"{PIPELINE}: has no stage {name!r}; add it, its deps and outs")
-    values = params.model_dump(mode="json")
+    values: dict[str, Any] = params.model_dump(mode="json")
+    matrix = stages[name].get("matrix", {})
+    for axis, choices in matrix.items():
+        if item not in choices:
+            raise UserError(f"no {axis} {item!r}; run `python -m stages.{name} X` with X one of {', '.join(choices)}")
+        values["item"] = {axis: item}
 
     def filled(key: str) -> tuple[str, ...]:
         return tuple(fill(entry, values) for entry in entries(stages[name].get(key) or []))
 
     outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
-    return Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    stage = Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    return replace(stage, name=f"{name}@{item}", item=item) if matrix else stage
+
+
+def read_stages(pipeline: Path) -> dict[str, Any]:
+    """The list of stages of a pipeline file, as it is written."""
+    try:
+        return dict(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"])
+    except FileNotFoundError:
+        raise UserError(f"{pipeline}: no such file; run from the root of the project") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{pipeline}: no readable list of stages ({reason}); correct it") from None
 
 
 def entries(listed: Iterable[str | Mapping[str, Any]]) -> Iterator[str]:

@@ -234,6 +234,51 @@ class TargetSettings(Settings):
     final_episodes: Count
 
 
+class PadaSettings(Settings):
+    """PADA: ``source`` says where the source's next observation comes from, its simulator or a model that is fitted
+    for ``source_updates``.
+
+    For ``first_steps`` target steps the source's actions are taken with noise ``first_noise``, then the adapted ones
+    with ``noise`` (standard deviations). ``update_ratio``: gradient steps a target step.
+    """
+
+    source: Literal["simulator", "learned"]
+    source_updates: Count
+    hidden: Count
+    first_steps: Count
+    first_noise: Positive
+    noise: NonNegative
+    lr: Positive
+    batch: Count
+    update_ratio: Positive
+    cem: CemSettings
+
+
+class BcoSettings(Settings):
+    """Behaviour cloning from observation of the ``demonstrations`` best source episodes.
+
+    The share ``random`` of the target episodes has random actions, the rest the clone's with ``noise`` (standard
+    deviation). ``history``: observations that the clone sees at once; ``update_ratio``: gradient steps of each of the
+    two networks a target step.
+    """
+
+    demonstrations: Count
+    history: Count
+    random: Fraction
+    noise: NonNegative
+    hidden: Count
+    lr: Positive
+    batch: Count
+    update_ratio: Positive
+
+
+class RivalSettings(Settings):
+    """The rivals, each with Telepath's number of target steps."""
+
+    pada: PadaSettings
+    bco: BcoSettings
+
+
 class EvaluateSettings(Settings):
     """How many episodes each agent is judged on; ``curve_episodes`` for each round's policy, ``heldout_episodes`` per
     policy for the label correlation; ``confidence`` of the intervals.
@@ -269,6 +314,7 @@ class Params(Settings):
     label: LabelSettings
     target: TargetSettings
     oracle: OracleSettings
+    rivals: RivalSettings
     evaluate: EvaluateSettings
 
 

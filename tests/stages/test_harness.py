@@ -156,6 +156,50 @@ def test_a_bad_pipeline_is_a_user_error(toy: Path, pipeline: str | None, message
         execute(lambda params, context: None, "toy")
 
 
+RIVALS = """
+vars: [../params.yaml]
+stages:
+  play:
+    wdir: ..
+    matrix:
+      rival: [one, two]
+    cmd: python -m stages.play ${item.rival}
+    params: [task, "tasks.${task}.action_repeat"]
+    deps: [data/in]
+    outs: ["data/${item.rival}/out"]
+"""
+
+
+@pytest.fixture
+def rivals(toy: Path) -> Path:
+    (toy / "rivals").mkdir()
+    (toy / "rivals" / "dvc.yaml").write_text(RIVALS)
+    return toy
+
+
+def test_a_stage_with_a_matrix_is_found_among_the_rivals(rivals: Path) -> None:
+    stage = read_stage("play", load(), "two")
+    repeat = f"tasks.{load().task}.action_repeat"
+    assert stage == Stage(
+        "play@two", "python -m stages.play two", ("task", repeat), ("data/in",), ("data/two/out",), "two"
+    )
+    assert fingerprint(stage, load()) != fingerprint(read_stage("play", load(), "one"), load())
+    assert read_stage("toy", load(), "two").item == ""
+
+
+@pytest.mark.parametrize("item", ["", "three"])
+def test_an_item_that_the_matrix_lacks_names_those_that_it_has(rivals: Path, item: str) -> None:
+    message = rf"^no rival '{item}'; run `python -m stages\.play X` with X one of one, two"
+    with pytest.raises(UserError, match=message):
+        execute(lambda params, context: None, "play", item)
+
+
+def test_a_bad_list_of_rivals_is_a_user_error(rivals: Path) -> None:
+    Path("rivals/dvc.yaml").write_text("stages: [")
+    with pytest.raises(UserError, match=r"^rivals/dvc\.yaml: no readable list"):
+        execute(lambda params, context: None, "play", "one")
+
+
 # -- the fingerprint -------------------------------------------------------------------------------------
 
 
