@@ -25,7 +25,7 @@ TARGET = {
     "report",
 }
 TINY: dict[str, Any] = {
-    "tasks.ball_in_cup-catch.source_steps": 800,
+    "tasks.ball_in_cup-catch.source_steps": 1200,
     "tasks.ball_in_cup-catch.explore_steps": 1000,
     "tasks.ball_in_cup-catch.refine_steps": 1600,
     "source.seed_episodes": 4,

@@ -24,7 +24,8 @@ action with standard deviation 0.5. Different, and why:
 - *s is the observation*, which is the state but for what the task hides. The simulator is reset to the true physics
   state, which therefore has to be seen while data are collected; the finished policy needs observations only.
 - *delta sees u*, where the published code shows it f_source(s, u): with a recurrent, slightly random agent u is no
-  function of s. The two tell it the same, and with u the policy needs no simulator to act.
+  function of s. The two tell it the same, and with u the policy needs no simulator to act. Of a it sees a - u, which
+  is small where it is asked: a and u as such are nearly equal, and their difference is all that matters.
 - *|delta| is measured in units of each dimension's spread in the source*. Unscaled it is almost pure velocity matching.
   The outputs are learnt in units of their own size, or small ones would be learnt last.
 - *The first steps are the source's actions with noise, later ones carry Gaussian noise of their own*; published: noise
@@ -134,7 +135,12 @@ class Deviation(nn.Module):
 
     def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
         """Observations (..., D), source actions u (..., A) and actions (..., A) -> (..., D)."""
-        return self.regressor(torch.cat([observation, wanted, action], -1))
+        return self.regressor(self.inputs(observation, wanted, action))
+
+    @staticmethod
+    def inputs(observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """What the network sees of the three: (..., D + 2A)."""
+        return torch.cat([observation, wanted, action - wanted], -1)
 
     def cost(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
         """The mean of |delta|^2 over the dimensions in units of the spread: (...)."""
@@ -214,8 +220,8 @@ class Pada:
             # The last step of an episode may be shorter than the others.
             if not recorder.over:
                 missed = recorder.observation[-1] - self.dynamics.next(state, observation, wanted)
-                row = np.concatenate([observation, wanted, action])
-                self.pairs.add(torch.from_numpy(row)[None], torch.from_numpy(missed)[None])
+                row = self.deviation.inputs(*(torch.from_numpy(part)[None] for part in (observation, wanted, action)))
+                self.pairs.add(row, torch.from_numpy(missed)[None])
             losses += self.learn()
         missed_by = self.pairs.outputs[first:] / self.deviation.scale
         figures = {"deviation": float(missed_by.square().mean().sqrt()), "loss": float(np.mean(losses or [1.0]))}
