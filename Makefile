@@ -9,6 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test lint format setup clean
 
 repro: $(READY)
+	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro
 	@$(BIN)/python -m stages.summary
 

@@ -16,16 +16,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import yaml
 
 from telepath.config import Params, load
-from telepath.errors import UserError
+from telepath.episodes import save_arrays
+from telepath.errors import Fault, UserError
+from telepath.files import FULL, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
-from telepath.runtime.interrupt import end_with_parent, stop_on_signals
-from telepath.runtime.resume import Scratch
+from telepath.runtime.interrupt import stop_on_signals
+from telepath.runtime.resume import Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
 SETTINGS = Path("params.yaml")
@@ -58,15 +61,28 @@ class Context:
     fingerprint: str
     reads: set[str] = field(default_factory=set)
 
+    @property
+    def name(self) -> str:
+        """What the files of this run are called: equal for a rerun with equal inputs, and for no other."""
+        return f"{self.stage.name}-{self.fingerprint[:16]}"
+
     def scratch(self) -> Scratch:
-        """The stage's checkpoint: found again by a rerun with equal inputs, and by no other."""
-        # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
-        root = Path(os.environ.get("DVC_ROOT") or ".")
-        return Scratch(root / ".telepath" / "scratch" / f"{self.stage.name}-{self.fingerprint[:16]}")
+        """The stage's checkpoint, always the same object: found again by a rerun with equal inputs, and by no other."""
+        return self._scratch
+
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch(home() / "scratch" / self.name)
 
     def unread(self) -> set[str]:
         """Declared parameters that were not read: a change of one would rerun the stage for nothing."""
         return set(self.stage.params) - self.reads
+
+
+def home() -> Path:
+    """Where checkpoints and post-mortems lie."""
+    # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
+    return Path(os.environ.get("DVC_ROOT") or ".") / ".telepath"
 
 
 Main = Callable[[Params, Context], None]
@@ -78,15 +94,13 @@ def run(main: Main) -> NoReturn:
     try:
         name = stage_name(main)
         stop_on_signals()
-        if "DVC_STAGE" in os.environ:
-            # Only then: a stage started by hand with nohup shall outlive its shell.
-            end_with_parent()
         execute(main, name)
     except UserError as error:
         end(name, str(error), FAILED)
-    except FloatingPointError as error:
-        mend = "training diverged: lower that part's learning rate in params.yaml, or try another seed"
-        end(name, f"{error}; {mend}", FAILED)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        end(name, f"{error.filename or 'some file'}: {unwritable(error)}", FAILED)
     except KeyboardInterrupt as stop:
         end(name, f"interrupted; {stop}" if stop.args else "interrupted", INTERRUPTED)
     sys.exit(0)
@@ -103,16 +117,44 @@ def execute(main: Main, name: str) -> Context:
     limit_threads()
     be_deterministic()
     context = Context(stage, fingerprint(stage, params))
-    for out in stage.outs:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        main(scoped(params, context), context)
-    except KeyboardInterrupt:
-        kept = context.scratch().holds_state()
-        how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
-        raise KeyboardInterrupt(f"a rerun with the same settings {how}") from None
-    forget(context.scratch())
+    # Held to the end, so that no twin writes the same outputs either.
+    with context.scratch() as scratch:
+        sweep(scratch.folder.parent, keep=scratch.folder)
+        for out in stage.outs:
+            make_folder(Path(out).parent)
+        try:
+            main(scoped(params, context), context)
+        except KeyboardInterrupt:
+            kept = scratch.holds_state()
+            how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
+            raise KeyboardInterrupt(f"a rerun with the same settings {how}") from None
+        except Fault as fault:
+            raise UserError(post_mortem(fault, home() / "faults" / f"{context.name}.npz")) from None
+        if "DVC_STAGE" in os.environ:
+            # dvc has yet to hash, store and record the outputs; when the next stage starts it has done so.
+            scratch.finish()
+        else:
+            scratch.clear()
     return context
+
+
+def post_mortem(fault: Fault, path: Path) -> str:
+    """Write down what the part that failed was working on; returns the one line for the user."""
+    try:
+        save_arrays(path, dict(fault.evidence))
+        where = f"what it was working on is in {path}"
+    except UserError as error:
+        where = f"what it was working on could not be kept: {error}"
+    mend = "lower that part's learning rate in params.yaml, or try another seed"
+    return f"{fault}; {where}, and the last checkpoint is kept; {mend}"
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder for outputs."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: {unwritable(error)}") from None
 
 
 def stage_name(main: Main) -> str:
@@ -136,13 +178,6 @@ def demand(stage: Stage) -> None:
         if not Path(dep).exists():
             mend = "python -m stages.dependencies" if dep.endswith(".py") else "dvc repro"
             raise UserError(f"{dep}: missing, and this stage needs it; run `{mend}`")
-
-
-def forget(scratch: Scratch) -> None:
-    """Remove a checkpoint that has served."""
-    if scratch.folder.exists():
-        with scratch:
-            scratch.clear()
 
 
 # -- dvc.yaml ----------------------------------------------------------------------------------------------

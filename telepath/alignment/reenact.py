@@ -5,6 +5,7 @@ sequences, each candidate imagined, decoded and compared with the reference by o
 best one -> rewards on its imagined latents.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array
+from telepath.errors import Fault
 
 
 class Alignments(NamedTuple):
@@ -143,6 +145,10 @@ class Reenactor:
         coverage, cost = np.zeros_like(rate), np.zeros(len(segments), np.float32)
         for s in range(len(segments)):
             path, total = dtw_path(reference[s], candidate[s], self._window(), open_end=True, slope=self.slope)
+            if not math.isfinite(total):
+                origin = segments.origin[s].tolist()
+                evidence = {"reference": reference[s], "imagined": observation[s], "actions": actions[s]}
+                raise Fault(f"re-enactment: what the model imagines for segment {origin} is not finite", evidence)
             paths[s] = np.concatenate([path, np.repeat(path[-1:], size - len(path), axis=0)])
             rate[s], coverage[s] = split_rewards(
                 path, segments.rate[s], self.length, self.rates.ratio, self.settings.split

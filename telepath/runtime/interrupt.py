@@ -21,6 +21,12 @@ def stop_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
+def die_on_signals() -> None:
+    """Have SIGINT and SIGTERM end the process at once and without a word: there is no work to be stopped yet."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # Whoever asks twice means it: no waiting for threads or for a handler that hangs.
     for each in STOPPING:

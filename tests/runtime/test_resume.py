@@ -112,5 +112,5 @@ def test_writing_without_the_lock_is_a_bug(tmp_path: Path) -> None:
 
 def test_where_no_folder_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be opened"), Scratch(tmp_path / "file" / "s"):
+    with pytest.raises(UserError, match="cannot be written"), Scratch(tmp_path / "file" / "s"):
         pass
