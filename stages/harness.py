@@ -25,14 +25,14 @@ import yaml
 from telepath.config import Params, load
 from telepath.episodes import save_arrays
 from telepath.errors import Fault, UserError
-from telepath.files import FULL, unwritable
+from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
-from telepath.runtime.interrupt import stop_on_signals
+from telepath.runtime.interrupt import INTERRUPTED, stop_on_signals
 from telepath.runtime.resume import Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
 SETTINGS = Path("params.yaml")
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 # -- running -----------------------------------------------------------------------------------------------
@@ -186,12 +186,11 @@ def demand(stage: Stage) -> None:
 def read_stage(name: str, params: Params) -> Stage:
     """The entry of dvc.yaml, with ``${key}`` replaced by the value in params.yaml, as dvc does it."""
     try:
-        stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+        stages = dict(yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
         raise UserError(f"{PIPELINE}: no such file; run from the root of the project") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{PIPELINE}: no readable list of stages ({reason}); correct it") from None
+    except Exception as error:
+        raise UserError(f"{PIPELINE}: no readable list of stages ({one_line(error)}); correct it") from None
     if name not in stages:
         raise UserError(f"{PIPELINE}: has no stage {name!r}; add it, its deps and outs")
     values = params.model_dump(mode="json")
@@ -199,8 +198,11 @@ def read_stage(name: str, params: Params) -> Stage:
     def filled(key: str) -> tuple[str, ...]:
         return tuple(fill(entry, values) for entry in entries(stages[name].get(key) or []))
 
-    outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
-    return Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    try:
+        outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
+        return Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{PIPELINE}: stage {name} is not readable ({one_line(error)}); correct it") from None
 
 
 def entries(listed: Iterable[str | Mapping[str, Any]]) -> Iterator[str]:

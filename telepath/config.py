@@ -8,6 +8,7 @@ Units: a *step* is one agent decision, which lasts ``action_repeat`` simulator f
 """
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +17,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from telepath.errors import UserError
+from telepath.files import one_line
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=10**4)]
+Depth = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -71,12 +75,12 @@ class GapSettings(Settings):
 class DreamerSettings(Settings):
     """World model, actor and critic: sizes, losses and optimisers, the same for source, oracle and target."""
 
-    deter: Count
-    stoch: Count
-    hidden: Count
-    layers: Count
-    batch: Count
-    length: Annotated[int, Field(ge=2)]
+    deter: Width
+    stoch: Width
+    hidden: Width
+    layers: Depth
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
     starts: Count
     horizon: Count
     discount: Annotated[float, Field(gt=0, lt=1)]
@@ -139,19 +143,19 @@ class ExploreSettings(Settings):
     random: Fraction
     source_policy: Fraction
     source_noise: NonNegative
-    members: Annotated[int, Field(ge=2)]
+    members: Annotated[int, Field(ge=2, le=100)]
     update_ratio: Positive
 
 
 class BeliefSettings(Settings):
     """The prior-belief network and its random subsets: at most ``frames`` records, ``max_skip`` apart."""
 
-    hidden: Count
+    hidden: Width
     frames: Count
     max_skip: Count
     subsets: Count
-    batch: Count
-    length: Annotated[int, Field(ge=2)]
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
     lr: Positive
     min_std: Positive
     updates: Count
@@ -161,7 +165,7 @@ class CemSettings(Settings):
     """The cross-entropy search over action sequences."""
 
     iterations: Count
-    population: Annotated[int, Field(ge=2)]
+    population: Annotated[int, Field(ge=2, le=10**9)]
     elite_fraction: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     initial_std: Positive
@@ -175,7 +179,7 @@ class MatchSettings(Settings):
     weight of "unpaid" against a perfect match.
     """
 
-    window: Annotated[int, Field(ge=3)]
+    window: Annotated[int, Field(ge=3, le=10**9)]
     stride: Count
     pool_stride: Count
     slack: NonNegative
@@ -193,7 +197,7 @@ class LabelSettings(Settings):
 
     segments: Count
     prefix: Count
-    reference: Annotated[int, Field(ge=2)]
+    reference: Annotated[int, Field(ge=2, le=10**9)]
     slack: NonNegative
     band: Fraction
     initial_latents: Count
@@ -216,7 +220,7 @@ class TargetSettings(Settings):
     update_ratio: Positive
     realign: CountOrNone
     belief_every: Count
-    members: Count
+    members: Annotated[int, Field(ge=1, le=100)]
     pessimism: NonNegative
     reward_lr: Positive
     imagined_weight: NonNegative
@@ -230,7 +234,7 @@ class EvaluateSettings(Settings):
     policy for the label correlation; ``confidence`` of the intervals.
     """
 
-    episodes: Annotated[int, Field(ge=2)]
+    episodes: Annotated[int, Field(ge=2, le=10**9)]
     curve_episodes: Count
     heldout_episodes: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -266,26 +270,31 @@ class Params(Settings):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate the settings; every mistake is a ``UserError`` of one line that names file and key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            # No setting needs one, and a few lines of them can stand for more than fits into memory.
+            raise ValueError("it holds an alias (*name); write the value out")
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the project") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    except Exception as error:
+        # Besides its own errors the parser lets through those of the types: a 13th month is a ValueError.
+        raise UserError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, content)}") from None
+        raise UserError(f"{path}: {one_line(explain(error))}") from None
     if params.task not in params.tasks:
         raise UserError(
-            f"{path}: task: {params.task!r} has no entry under `tasks`; "
+            f"{path}: task: {one_line(repr(params.task))} has no entry under `tasks`; "
             f"{did_you_mean(params.task, params.tasks)}add one with its action_repeat and budgets"
         )
     return params
 
 
-def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
+def explain(error: ValidationError) -> str:
     """The first mistake in a sentence: key, what is wrong, what was found, and how many more there are."""
     mistakes = error.errors(include_url=False)
     first = mistakes[0]
@@ -297,7 +306,7 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     elif first["type"] == "missing":
         reason = "missing; put it back (see the params.yaml that came with the project)"
     else:
-        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {reprlib.repr(first['input'])}"
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     return f"{key}: {reason}{more}"
 
@@ -315,5 +324,5 @@ def siblings(location: tuple[int | str, ...]) -> list[str]:
 
 def did_you_mean(word: str, known: Any) -> str:
     """A hint at the nearest known word, or nothing."""
-    nearest = difflib.get_close_matches(word, list(known), 1)
+    nearest = difflib.get_close_matches(word[:100], list(known), 1)
     return f"did you mean {nearest[0]!r}? " if nearest else ""

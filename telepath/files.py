@@ -8,6 +8,7 @@ from pathlib import Path
 from telepath.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+MEND = "delete it and run `dvc repro`"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -50,14 +51,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read(path: Path, mend: str) -> bytes:
-    """The bytes of a file; ``UserError`` where there is none, or where it cannot be read, with the ``mend``."""
+def read(path: Path) -> bytes:
+    """The bytes of a file; ``UserError`` where there is none, or where it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
 
 
 def one_line(reason: object) -> str:

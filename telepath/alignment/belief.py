@@ -43,7 +43,7 @@ class BeliefNet(nn.Module):
         stored = load_state(path, kind="belief")
         try:
             net.load_state_dict(stored["weights"])
-        except RuntimeError:
+        except (KeyError, TypeError, AttributeError, RuntimeError):
             raise UserError(f"{path}: does not fit the world model; run `dvc repro` to remake it") from None
         return net
 

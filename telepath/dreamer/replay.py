@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from telepath.episodes import Array, Episode
+from telepath.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -68,7 +69,10 @@ class Replay:
         # An episode that a diverging simulator cut short may be too short for a window.
         usable = np.where(lengths >= length, lengths, 0)
         if not usable.any():
-            raise ValueError(f"no episode is as long as a window of {length} records; the longest has {lengths.max()}")
+            longest = f"the longest has {lengths.max()}: the simulator diverges"
+            raise UserError(
+                f"gap: no episode is as long as a window of {length} records; {longest}; choose a milder one"
+            )
         chosen = rng.choice(len(lengths), batch, p=usable / usable.sum())
         room = lengths[chosen] - length
         start = np.floor(rng.random(batch) * (room + length) - length / 2).astype(np.int64)

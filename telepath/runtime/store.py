@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 
 from telepath.errors import UserError
-from telepath.files import one_line, read, write_atomically
+from telepath.files import MEND, one_line, read, write_atomically
 
 VERSION = 1
 METADATA_KEY = "telepath"
-MEND = "delete it and run `dvc repro`"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
@@ -51,7 +50,7 @@ def load_state(path: Path, kind: str) -> Any:
     A file that is missing, truncated, damaged, foreign, of another kind or another format version is a
     ``UserError`` of one line.
     """
-    data = read(path, MEND)
+    data = read(path)
     try:
         return unpack(data, kind)
     except Unreadable as error:
