@@ -31,6 +31,16 @@ Multiplier = Annotated[float, Field(ge=0.01, le=100)]
 TransferSetting = Literal["trajectories only", "with source agent"]
 
 
+DEEPEST = 20
+OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, and no key but the declared ones."""
 
@@ -271,9 +281,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate the settings; every mistake is a ``UserError`` of one line that names file and key."""
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            # No setting needs one, and a few lines of them can stand for more than fits into memory.
-            raise ValueError("it holds an alias (*name); write the value out")
+        demand_plain(text)
         content = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the project") from None
@@ -292,6 +300,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
             f"{did_you_mean(params.task, params.tasks)}add one with its action_repeat and budgets"
         )
     return params
+
+
+def demand_plain(text: str) -> None:
+    """Raise ValueError for YAML that no settings need and that can cost any amount of memory or time to read."""
+    depth = 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("it holds an alias (*name); write the value out")
 
 
 def explain(error: ValidationError) -> str:

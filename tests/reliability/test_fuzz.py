@@ -1,10 +1,12 @@
 """Bad input of every kind: each case works, or ends in one line that names the file or the variable.
 
-TELEPATH_FUZZ says how many cases each test tries (default 25); `TELEPATH_FUZZ=2000 pytest -s tests/reliability/test_fuzz.py`
-tells at its end how many there were.
+TELEPATH_FUZZ says how many cases each test tries (default 25). How many there were in all is said at the end:
+
+    TELEPATH_FUZZ=2000 pytest -s tests/reliability/test_fuzz.py
 """
 
 import copy
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +26,17 @@ from telepath.config import load
 from telepath.episodes import load_episodes, save_arrays
 from telepath.runtime.environment import count, seconds
 from telepath.runtime.store import save_state
-from tests.reliability.artefacts import EPISODES, KINDS, LABEL_ARRAYS, PARAMS, Kind, agent, policies, works_or_says_why
+from tests.reliability.artefacts import (
+    EPISODES,
+    FACTS,
+    KINDS,
+    LABEL_ARRAYS,
+    PARAMS,
+    Kind,
+    agent,
+    policies,
+    works_or_says_why,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = int(os.environ.get("TELEPATH_FUZZ", "25"))
@@ -38,6 +50,8 @@ fuzz = settings(
 scalars = st.one_of(
     st.none(),
     st.booleans(),
+    st.integers(1, 50),
+    st.floats(0.05, 0.95),
     st.integers(),
     st.integers(-(10**400), 10**400),
     st.floats(),
@@ -243,10 +257,10 @@ def test_states_of_another_structure(folder: Path, name: str, data: st.DataObjec
 
 
 @fuzz
-@given(content=trees)
-def test_facts_of_another_structure(folder: Path, content: Any) -> None:
+@given(data=st.data())
+def test_facts_of_another_structure(folder: Path, data: st.DataObject) -> None:
     path = folder / "facts.json"
-    path.write_text(yaml.dump(content, default_flow_style=True), encoding="utf-8")
+    path.write_text(json.dumps(disturbed(data, FACTS), default=str, skipkeys=True), encoding="utf-8")
     (read,) = (kind.read for kind in KINDS if kind.name == "facts")
     note("facts, structure", works_or_says_why(lambda: read(path), path))
 
