@@ -56,3 +56,24 @@ def test_no_orphan_runs_on() -> None:
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=3)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+DEAF = """
+import ctypes, signal, sys
+from telepath.runtime import interrupt
+interrupt.GRACE = 0.3
+interrupt.stop_on_signals()
+# The main thread will not run any Python for long: as in a compiler, where a signal is taken note of and no more.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+print("ready", flush=True)
+ctypes.CDLL(None).sleep(30)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_does_not_come_to_raise_is_ended(number: signal.Signals) -> None:
+    with start(DEAF) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(5) == 130
