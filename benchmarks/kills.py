@@ -41,6 +41,9 @@ LONGER = {
 """On top of ``TINY``: loops that last for seconds, so that not every kill meets an import."""
 
 CHECKPOINT_SECONDS = 0.3
+STARTS = 6
+"""A start is killed within this part of the time that the undisturbed run took: about two stages."""
+
 PATIENCE = 10.0
 """Seconds after which whoever still runs is an orphan."""
 
@@ -224,7 +227,6 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="end after so long, whatever the count")
-    parser.add_argument("--longest", type=float, default=14.0, help="seconds between a start and its kill, at most")
     wishes = parser.parse_args()
     rng, tally = random.Random(wishes.seed), Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -238,11 +240,12 @@ def main() -> int:
         if status := reference.start().wait():
             print(f"the undisturbed run ended with status {status}: {tail(reference.log)}", file=sys.stderr)
             return 1
-        print(f"undisturbed: {time.monotonic() - begin:.0f} s", flush=True)
-        wanted = reference.artefacts()
+        undisturbed = time.monotonic() - begin
+        print(f"undisturbed: {undisturbed:.0f} s", flush=True)
+        wanted, longest = reference.artefacts(), undisturbed / STARTS
         begin = time.monotonic()
         while tally.kills < wishes.kills and time.monotonic() - begin < 60 * wishes.minutes:
-            kill_once(victim, rng, wanted, wishes.longest, tally)
+            kill_once(victim, rng, wanted, longest, tally)
             if tally.kills % 10 == 0 or tally.troubles:
                 print(show(tally), flush=True)
         # What the last kills left must come to its end, too.
