@@ -1,4 +1,4 @@
-# One command each: `make repro` sets up and runs the pipeline, `make test` sets up and runs the tests.
+# One command each: `make repro` sets up and runs the pipeline, `make test` the tests, `make benchmark` the grid.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,12 +6,22 @@ READY := $(VENV)/.ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint format setup clean
+.PHONY: repro rivals benchmark test lint format setup clean
 
 repro: $(READY)
 	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro
 	@$(BIN)/python -m stages.summary
+
+# Every task and gap of reports/benchmark; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for a part.
+benchmark: $(READY)
+	$(BIN)/python -m benchmarks.grid $(ARGS)
+	$(BIN)/python -m benchmarks.table
+
+# The main pipeline as well, as far as it is not up to date.
+rivals: $(READY)
+	@$(BIN)/python -m stages.unlock
+	$(BIN)/dvc repro rivals/dvc.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadscope

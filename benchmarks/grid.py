@@ -11,8 +11,10 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -29,9 +31,11 @@ from telepath.episodes import load_arrays
 from telepath.evaluation.evidence import HELDOUT_POLICIES
 from telepath.evaluation.scores import correlation
 from telepath.runtime.device import usable_cpus
+from telepath.runtime.interrupt import stop_on_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / ".telepath"
+STOP = threading.Event()
 CELLS = ROOT / "reports" / "benchmark" / "cells"
 
 
@@ -76,12 +80,23 @@ class Workspace:
     def repro(self, stage: str) -> list[str]:
         """Bring a stage up to date; returns the names of the stages that had to run. The log stays in the workspace."""
         with (self.folder / "repro.log").open("w+") as log:
-            done = subprocess.run(
-                ["dvc", "repro", stage], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            command = ["dvc", "repro", stage]
+            running = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that dvc and its stage can be stopped together
             )
+            while running.poll() is None:
+                # A stage keeps its checkpoint when it is stopped so; nothing goes on behind the user's back.
+                if STOP.wait(0.2):
+                    os.killpg(running.pid, signal.SIGINT)
+                    running.wait()
             log.seek(0)
             text = log.read()
-        if done.returncode != 0:
+        if running.returncode != 0:
             raise RuntimeError(text.strip().splitlines()[-1])
         return [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
 
@@ -151,6 +166,7 @@ def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: in
                 left = (time.monotonic() - begin) / done * (len(jobs) - done) / 60
                 print(f"[{done}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
         except KeyboardInterrupt:
+            STOP.set()
             pool.shutdown(cancel_futures=True)
             print("interrupted: the same command goes on from here", file=sys.stderr)
             raise SystemExit(130) from None
@@ -172,6 +188,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     asked = parser.parse_args()
+    stop_on_signals()
     cells = list(grid(asked.tasks, asked.gaps, asked.settings, asked.seeds))
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):

@@ -20,4 +20,11 @@ ORACLE_CURVE = DATA / "oracle" / "curve.csv"
 ORACLE_RETURNS = DATA / "oracle" / "returns.csv"
 EVALUATION = DATA / "evaluation"
 FACTS = EVALUATION / "facts.json"
+RIVALS = DATA / "rivals"
 REPORTS = Path("reports")
+
+
+def rival_files(rival: str) -> tuple[Path, Path, Path]:
+    """A rival's policy, its learning curve and its true returns."""
+    folder = RIVALS / rival
+    return folder / "policy.safetensors", folder / "curve.csv", folder / "returns.csv"

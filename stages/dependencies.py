@@ -1,4 +1,4 @@
-"""The code that a stage depends on, and its entries in dvc.yaml.
+"""The code that a stage depends on, and its entries in dvc.yaml and rivals/dvc.yaml.
 
     python -m stages.dependencies            write the code entries of every stage's `deps`
     python -m stages.dependencies --check    only say what differs; exit status 1 if anything does
@@ -25,6 +25,9 @@ from telepath.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("telepath", "stages")
+PIPELINES = ("dvc.yaml", "rivals/dvc.yaml")
+"""The second one's stages run in the root as well (``wdir``), so that both name the same paths."""
+
 STAGE_COMMAND = re.compile(r"python -m stages\.(\w+)")
 
 
@@ -144,20 +147,29 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.dependencies", description="Code entries of dvc.yaml.")
     parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if something differs")
     check = parser.parse_args(arguments).check
-    path, style = root / "dvc.yaml", yaml_style()
+    main_pipeline, *others = (root / name for name in PIPELINES)
+    lines: list[str] = []
     try:
-        pipeline = style.load(path.read_text(encoding="utf-8"))
-        lines = differences(pipeline, root)
-        if lines and not check:
-            rewrite(pipeline, root)
-            text = io.StringIO()
-            style.dump(pipeline, text)
-            path.write_text(text.getvalue(), encoding="utf-8")
+        for path in [main_pipeline, *(path for path in others if path.exists())]:
+            lines += bring_up_to_date(path, root, check)
     except (UserError, OSError) as error:
         print(f"telepath: dependencies: {error}", file=sys.stderr)
         return 1
     print("\n".join(lines) or "dvc.yaml names the code of every stage")
     return 1 if lines and check else 0
+
+
+def bring_up_to_date(path: Path, root: Path, check: bool) -> list[str]:
+    """What differs in a pipeline file; without ``check`` it is mended as well."""
+    style = yaml_style()
+    pipeline = style.load(path.read_text(encoding="utf-8"))
+    lines = differences(pipeline, root)
+    if lines and not check:
+        rewrite(pipeline, root)
+        text = io.StringIO()
+        style.dump(pipeline, text)
+        path.write_text(text.getvalue(), encoding="utf-8")
+    return lines
 
 
 if __name__ == "__main__":

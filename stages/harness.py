@@ -15,7 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -27,10 +27,11 @@ from telepath.episodes import save_arrays
 from telepath.errors import Fault, UserError
 from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
-from telepath.runtime.interrupt import INTERRUPTED, stop_on_signals
+from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
 from telepath.runtime.resume import Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
+RIVALS = Path("rivals") / "dvc.yaml"
 SETTINGS = Path("params.yaml")
 FAILED = 1
 
@@ -40,13 +41,17 @@ FAILED = 1
 
 @dataclass(frozen=True)
 class Stage:
-    """What dvc.yaml says of a stage, templates filled in. params: dotted keys of params.yaml."""
+    """What dvc.yaml says of a stage, templates filled in.
+
+    params: dotted keys of params.yaml; item: which one it is of a stage with a matrix.
+    """
 
     name: str
     cmd: str
     params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
+    item: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def run(main: Main) -> NoReturn:
     try:
         name = stage_name(main)
         stop_on_signals()
-        execute(main, name)
+        insist_on_signals()
+        execute(main, name, *sys.argv[1:2])
     except UserError as error:
         end(name, str(error), FAILED)
     except OSError as error:
@@ -106,13 +112,14 @@ def run(main: Main) -> NoReturn:
     sys.exit(0)
 
 
-def execute(main: Main, name: str) -> Context:
+def execute(main: Main, name: str, item: str = "") -> Context:
     """Run ``main`` as the stage called ``name`` in the current folder; returns the context it was given.
 
-    Settings, dependencies and environment variables are checked before any work begins. Raises ``UserError``.
+    ``item`` chooses of a stage with a matrix, and means nothing to the others. Settings, dependencies and environment
+    variables are checked before any work begins. Raises ``UserError``.
     """
     params = load(SETTINGS)
-    stage = read_stage(name, params)
+    stage = read_stage(name, params, item)
     demand(stage)
     limit_threads()
     be_deterministic()
@@ -183,26 +190,42 @@ def demand(stage: Stage) -> None:
 # -- dvc.yaml ----------------------------------------------------------------------------------------------
 
 
-def read_stage(name: str, params: Params) -> Stage:
-    """The entry of dvc.yaml, with ``${key}`` replaced by the value in params.yaml, as dvc does it."""
-    try:
-        stages = dict(yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"])
-    except FileNotFoundError:
-        raise UserError(f"{PIPELINE}: no such file; run from the root of the project") from None
-    except Exception as error:
-        raise UserError(f"{PIPELINE}: no readable list of stages ({one_line(error)}); correct it") from None
+def read_stage(name: str, params: Params, item: str = "") -> Stage:
+    """The entry of dvc.yaml, or of the rivals', with ``${key}`` replaced by the value in params.yaml, as dvc does it.
+
+    A stage with a matrix is one for each value of its one axis; ``item`` is the value.
+    """
+    stages = read_stages(PIPELINE)
+    if name not in stages and RIVALS.exists():
+        stages = read_stages(RIVALS)
     if name not in stages:
         raise UserError(f"{PIPELINE}: has no stage {name!r}; add it, its deps and outs")
-    values = params.model_dump(mode="json")
+    values: dict[str, Any] = params.model_dump(mode="json")
+    matrix = stages[name].get("matrix", {})
+    for axis, choices in matrix.items():
+        if item not in choices:
+            raise UserError(f"no {axis} {item!r}; run `python -m stages.{name} X` with X one of {', '.join(choices)}")
+        values["item"] = {axis: item}
 
     def filled(key: str) -> tuple[str, ...]:
         return tuple(fill(entry, values) for entry in entries(stages[name].get(key) or []))
 
     try:
         outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
-        return Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+        stage = Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{PIPELINE}: stage {name} is not readable ({one_line(error)}); correct it") from None
+    return replace(stage, name=f"{name}@{item}", item=item) if matrix else stage
+
+
+def read_stages(pipeline: Path) -> dict[str, Any]:
+    """The list of stages of a pipeline file, as it is written."""
+    try:
+        return dict(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"])
+    except FileNotFoundError:
+        raise UserError(f"{pipeline}: no such file; run from the root of the project") from None
+    except Exception as error:
+        raise UserError(f"{pipeline}: no readable list of stages ({one_line(error)}); correct it") from None
 
 
 def entries(listed: Iterable[str | Mapping[str, Any]]) -> Iterator[str]:

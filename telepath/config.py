@@ -203,7 +203,11 @@ class MatchSettings(Settings):
 
 
 class LabelSettings(Settings):
-    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps."""
+    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps.
+
+    ``tolerance`` in units of what a target trajectory's re-enactment with its own actions costs, the median of
+    ``null_segments``.
+    """
 
     segments: Count
     prefix: Count
@@ -213,6 +217,8 @@ class LabelSettings(Settings):
     initial_latents: Count
     proposals: Count
     chunk: Count
+    null_segments: Count
+    tolerance: Positive
     split: Literal["proportional", "mean"]
     cem: CemSettings
     match: MatchSettings
@@ -222,12 +228,15 @@ class TargetSettings(Settings):
     """Refinement of the target policy.
 
     A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
-    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped. ``recent`` is the share of
+    every batch that comes from the last ``recent_rounds`` alone.
     """
 
     rounds: Count
     first_updates: Count
     update_ratio: Positive
+    recent: Fraction
+    recent_rounds: Count
     realign: CountOrNone
     belief_every: Count
     members: Annotated[int, Field(ge=1, le=100)]
@@ -237,6 +246,51 @@ class TargetSettings(Settings):
     imagined_batch: Count
     finalists: Count
     final_episodes: Count
+
+
+class PadaSettings(Settings):
+    """PADA: ``source`` says where the source's next observation comes from, its simulator or a model that is fitted
+    for ``source_updates``.
+
+    For ``first_steps`` target steps the source's actions are taken with noise ``first_noise``, then the adapted ones
+    with ``noise`` (standard deviations). ``update_ratio``: gradient steps a target step.
+    """
+
+    source: Literal["simulator", "learned"]
+    source_updates: Count
+    hidden: Width
+    first_steps: Count
+    first_noise: Positive
+    noise: NonNegative
+    lr: Positive
+    batch: Width
+    update_ratio: Positive
+    cem: CemSettings
+
+
+class BcoSettings(Settings):
+    """Behaviour cloning from observation of the ``demonstrations`` best source episodes.
+
+    The share ``random`` of the target episodes has random actions, the rest the clone's with ``noise`` (standard
+    deviation). ``history``: observations that the clone sees at once; ``update_ratio``: gradient steps of each of the
+    two networks a target step.
+    """
+
+    demonstrations: Count
+    history: Count
+    random: Fraction
+    noise: NonNegative
+    hidden: Width
+    lr: Positive
+    batch: Width
+    update_ratio: Positive
+
+
+class RivalSettings(Settings):
+    """The rivals, each with Telepath's number of target steps."""
+
+    pada: PadaSettings
+    bco: BcoSettings
 
 
 class EvaluateSettings(Settings):
@@ -274,6 +328,7 @@ class Params(Settings):
     label: LabelSettings
     target: TargetSettings
     oracle: OracleSettings
+    rivals: RivalSettings
     evaluate: EvaluateSettings
 
 

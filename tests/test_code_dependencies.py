@@ -1,18 +1,18 @@
-"""dvc.yaml names exactly the code that each stage consists of."""
+"""dvc.yaml and rivals/dvc.yaml name exactly the code that each stage consists of."""
 
 from pathlib import Path
 
 import pytest
 
-from stages.dependencies import ROOT, closure, differences, local_imports, pipeline_stages, yaml_style
+from stages.dependencies import PIPELINES, ROOT, closure, differences, local_imports, pipeline_stages, yaml_style
 
-PIPELINE = ROOT / "dvc.yaml"
+PIPELINE = ROOT / PIPELINES[0]
 needs_pipeline = pytest.mark.skipif(not PIPELINE.exists(), reason="there is no dvc.yaml yet")
 
 
-@needs_pipeline
-def test_the_code_entries_are_the_imports() -> None:
-    different = differences(yaml_style().load(PIPELINE.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("path", [ROOT / name for name in PIPELINES], ids=PIPELINES)
+def test_the_code_entries_are_the_imports(path: Path) -> None:
+    different = differences(yaml_style().load(path.read_text(encoding="utf-8")))
     assert not different, "run `python -m stages.dependencies`:\n" + "\n".join(different)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
-from telepath.alignment.segments import FrameScale, all_origins
+from telepath.alignment.segments import FrameScale, all_origins, resample
 from telepath.config import MatchSettings
 from telepath.episodes import Array, Episode
 
@@ -111,10 +111,8 @@ class SourcePool:
         The windows are resampled linearly to the target's rate, so the null also holds what another rate costs.
         """
         chosen = np.unique(np.linspace(0, len(self.frames) - 1, self.settings.null_windows).astype(np.int64))
-        at = np.arange(self.settings.window) / self.rates.ratio
-        before = np.minimum(at.astype(np.int64), self.length - 2)
-        part = (at - before).astype(np.float32)[:, None]
-        windows = self.frames[chosen][:, before] * (1 - part) + self.frames[chosen][:, before + 1] * part
+        places = np.arange(self.settings.window) / self.rates.ratio
+        windows = np.stack([resample(frames, places) for frames in self.frames[chosen]])
         best = self.match(windows, foreign=self.episode[chosen]).cost[:, 0]
         best = best[np.isfinite(best)]
         if len(best) == 0:

@@ -17,12 +17,12 @@ from telepath.alignment.cem import search, white_noise
 from telepath.alignment.dtw import dtw_batch, dtw_path
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
-from telepath.alignment.segments import FrameScale, Segments
+from telepath.alignment.segments import FrameScale, Segments, resample
 from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
-from telepath.episodes import Array
-from telepath.errors import Fault
+from telepath.episodes import Array, Episode
+from telepath.errors import Fault, UserError
 
 
 class Alignments(NamedTuple):
@@ -156,6 +156,33 @@ class Reenactor:
             cost[s] = total / self.cells
         history = np.zeros((0, len(segments)), np.float32)
         return Alignments(noise, actions, observation, paths, rate, coverage, cost, history)
+
+    def null_cost(self, episodes: list[Episode], count: int, rng: np.random.Generator) -> float:
+        """What a perfect search would leave: the median cost of re-enacting target episodes with their own actions.
+
+        ``count`` pieces are cut at random and seen at the source's rate, as if they were source segments. What remains
+        is the error of belief and world model; a source segment cannot be expected to come closer.
+        """
+        settings, ratio = self.settings, self.rates.ratio
+        first = math.ceil(ratio * (settings.prefix - 1))
+        after = max(self.length, math.ceil(ratio * settings.reference))
+        fitting = [e for e, episode in enumerate(episodes) if len(episode) > first + after]
+        if not fitting:
+            raise UserError(
+                f"gap: no target episode holds a segment of {first + after + 1} records; choose a milder gap"
+            )
+        prefix, reference, actions, origin = [], [], [], []
+        for e in rng.choice(fitting, count):
+            t = int(rng.integers(first, len(episodes[e]) - after))
+            observation = episodes[e].observation
+            prefix.append(resample(observation, t - ratio * np.arange(settings.prefix - 1, -1, -1)))
+            reference.append(resample(observation, t + ratio * np.arange(1, settings.reference + 1)))
+            actions.append(episodes[e].action[t + 1 : t + 1 + self.length])
+            origin.append((e, t))
+        unpaid = np.zeros((count, settings.reference), np.float32)
+        segments = Segments(np.stack(prefix), np.stack(reference), unpaid, np.array(origin))
+        mean = np.zeros((count, self.model.feature_dim), np.float32)
+        return float(np.median(self.replay(segments, mean, np.stack(actions)).cost))
 
     @torch.no_grad()
     def latents(self, segments: Segments, noise: Array, actions: Array) -> tuple[Latent, Array]:

@@ -42,6 +42,13 @@ def cut_segments(episodes: list[Episode], origin: Array, prefix: int, reference:
     )
 
 
+def resample(track: Array, places: Array) -> Array:
+    """Values of a track (T, ...) at fractional record numbers (n,), linear in between; (n, ...) float32."""
+    before = np.minimum(places.astype(np.int64), len(track) - 2)
+    part = (places - before).astype(np.float32).reshape(-1, *[1] * (track.ndim - 1))
+    return np.asarray(track[before] * (1 - part) + track[before + 1] * part, np.float32)
+
+
 def all_origins(episodes: list[Episode], prefix: int, reference: int, stride: int) -> Array:
     """Every place where a segment fits, ``stride`` records apart: (S, 2)."""
     return np.array(

@@ -6,6 +6,7 @@ the units of the rate whatever the discount.
 """
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -100,11 +101,25 @@ class Behavior(nn.Module):
         self.actor.load_state_dict(self.steady.state_dict())
 
 
-class Imagined(NamedTuple):
-    """Imagined trajectories, time-major.
+class Horizon(NamedTuple):
+    """How far a behavior looks ahead: imagined steps, discount gamma and lambda, each for one step."""
 
-    feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy.
-    """
+    steps: int
+    gamma: float
+    lam: float
+
+    @staticmethod
+    def at(settings: DreamerSettings, rate_ratio: float) -> "Horizon":
+        """The settings' horizon where ``rate_ratio`` steps last as long as one of theirs: the same in seconds."""
+        return Horizon(
+            math.ceil(settings.horizon * rate_ratio),
+            settings.discount ** (1 / rate_ratio),
+            settings.return_lambda ** (1 / rate_ratio),
+        )
+
+
+class Imagined(NamedTuple):
+    """Imagined trajectories, time-major: feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy."""
 
     feature: Tensor
     entropy: Tensor
@@ -150,8 +165,7 @@ def behavior_loss(
     behavior: Behavior,
     start: Latent,
     reward: nn.Module,
-    gamma: float,
-    horizon: int,
+    horizon: Horizon,
     settings: DreamerSettings,
     generator: torch.Generator,
 ) -> BehaviorLoss:
@@ -160,14 +174,14 @@ def behavior_loss(
     start: (B, ...) detached states; ``reward`` maps features to rates. Returns are scaled by their running
     5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12).
     """
-    imagined = imagine(model, behavior.actor, start, horizon, generator)
+    imagined = imagine(model, behavior.actor, start, horizon.steps, generator)
     future = imagined.feature[1:]
     with torch.no_grad():  # an end is a fact to reckon with; bending its prediction would be no way to avoid it
-        discount = gamma * model.continuation(future)
+        discount = horizon.gamma * model.continuation(future)
     bootstrap = behavior.critic.bootstrap(future)
-    returns = lambda_returns(reward(future), bootstrap, discount, settings.return_lambda, gamma)
+    returns = lambda_returns(reward(future), bootstrap, discount, horizon.lam, horizon.gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
-    weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / gamma]).cumprod(0)
+    weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / horizon.gamma]).cumprod(0)
     with torch.no_grad():
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior, behavior_loss
+from telepath.dreamer.behavior import Behavior, Horizon, behavior_loss
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
@@ -84,8 +84,7 @@ class BehaviorLearner:
         self.copies = nn.ModuleList([self.model, self.reward])
         self.behavior, self.settings = behavior, settings
         self.generator = torch.Generator().manual_seed(seed)
-        self.gamma = settings.discount ** (1 / rate_ratio)
-        self.horizon = math.ceil(settings.horizon * rate_ratio)
+        self.horizon = Horizon.at(settings, rate_ratio)
         # A longer horizon, in steps, from fewer starts: an update costs the same at any control rate.
         self.starts = math.ceil(settings.starts / max(1.0, rate_ratio))
         self.actor_parameters = dict(behavior.actor.named_parameters())
@@ -103,9 +102,7 @@ class BehaviorLearner:
     def update(self, states: Latent) -> Figures:
         """One step from a random subset of filtered states (T, B, ...), with the model last looked at."""
         start = subset(states, self.starts, self.generator)
-        loss = behavior_loss(
-            self.model, self.behavior, start, self.reward, self.gamma, self.horizon, self.settings, self.generator
-        )
+        loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
         clip, inputs = self.settings.grad_clip, tensors_of(start)
         descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
         descend(self.critic_optimizer, self.critic_parameters, loss.critic, clip, "critic", inputs)

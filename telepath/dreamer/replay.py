@@ -26,10 +26,18 @@ class Batch(NamedTuple):
     start: Array
 
 
+class Recency(NamedTuple):
+    """A share of the windows comes from the last ``episodes`` alone: models must be right where the policy goes now."""
+
+    share: float
+    episodes: int
+
+
 class Replay:
     """A growing list of episodes; a window never crosses an episode's border."""
 
-    def __init__(self, episodes: list[Episode] | None = None):
+    def __init__(self, episodes: list[Episode] | None = None, recency: Recency | None = None):
+        self.recency = recency
         self.episodes: list[Episode] = []
         for episode in episodes or []:
             self.add(episode)
@@ -60,7 +68,7 @@ class Replay:
             self.add(Episode(*record))
 
     def windows(self, batch: int, length: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Choose ``batch`` windows: episode (B,) by its length, start (B,) uniform but for the borders.
+        """Choose ``batch`` windows: episode (B,) by length and recency, start (B,) uniform but for the borders.
 
         A start is drawn as if windows might hang over either end by half their length and is then moved inside,
         so that an episode's first and last records are seen about as often as those in its middle.
@@ -73,7 +81,12 @@ class Replay:
             raise UserError(
                 f"gap: no episode is as long as a window of {length} records; {longest}; choose a milder one"
             )
-        chosen = rng.choice(len(lengths), batch, p=usable / usable.sum())
+        chance = usable / usable.sum()
+        if self.recency is not None:
+            late = np.where(np.arange(len(usable)) >= len(usable) - self.recency.episodes, usable, 0)
+            if late.any():
+                chance = (1 - self.recency.share) * chance + self.recency.share * late / late.sum()
+        chosen = rng.choice(len(lengths), batch, p=chance)
         room = lengths[chosen] - length
         start = np.floor(rng.random(batch) * (room + length) - length / 2).astype(np.int64)
         return chosen, np.clip(start, 0, room)

@@ -32,7 +32,7 @@ class Reenactments(NamedTuple):
 
     reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows
     behind a path's end repeat its last pair; cost (S,) per path cell; history (iterations, S): the best
-    so far; inverse (D,): the frame scale; tau: the cost at which a match counts 1/e.
+    so far; inverse (D,): the frame scale; tau: the cost at which one counts 1/e.
     """
 
     reference: Array

@@ -193,7 +193,7 @@ def cem_progress(history: Array, cost: Array, tau: float, path: Path) -> None:
         final.plot(share, np.sort(cost), color=BLUE)
         final.set(title="At its end", xlabel="share of the segments, %", xlim=(0, 100))
         for panel in (search, final):
-            panel.axhline(tau, color=INK, linestyle=":", linewidth=1.4, label="a match counts 1/e")
+            panel.axhline(tau, color=INK, linestyle=":", linewidth=1.4, label="counts 1/e")
         search.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         search.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         search.yaxis.set_minor_locator(NullLocator())

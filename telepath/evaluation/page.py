@@ -240,7 +240,8 @@ def labels(findings: Findings, evidence: Evidence) -> str:
         f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a path cell (squared "
         "differences along the warping path, in units of each dimension's spread). "
         f"{share(metrics['aligned_share'])} of the segments ended below {found.tau:.2g}, the cost at which "
-        "a match counts 1/e."
+        "a re-enactment counts 1/e. That is a multiple of what target trajectories cost when they are re-enacted with "
+        "their own actions."
     )
 
 

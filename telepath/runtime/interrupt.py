@@ -20,14 +20,18 @@ GRACE = 3.0
 
 
 def stop_on_signals() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt in the main thread; a second one kills at once.
-
-    Python hands a signal over only between two of its own instructions; if the process has not ended ``GRACE`` seconds
-    later, it ends with status 130 all the same.
-    """
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt in the main thread; a second one kills at once."""
     if threading.current_thread() is threading.main_thread():
         for number in STOPPING:
             signal.signal(number, _interrupt)
+
+
+def insist_on_signals() -> None:
+    """End the process with status 130 if it has not ended by itself ``GRACE`` seconds after one of those signals.
+
+    Python hands a signal over only between two of its own instructions, and a compiler may keep it from that for long.
+    """
+    if threading.current_thread() is threading.main_thread():
         # Here the C handler leaves the number of every signal, whatever the main thread is at.
         ear, mouth = os.pipe()
         os.set_blocking(mouth, False)

@@ -38,8 +38,8 @@ class Labels(NamedTuple):
     """What the label stage leaves.
 
     scale: the frame scale; origin (S, 2): where the segments were cut from the source episodes; alignments: their
-    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a match counts
-    1/e.
+    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a re-enactment
+    counts 1/e.
     """
 
     scale: FrameScale
@@ -118,7 +118,8 @@ def label(
     for episode in exploration:
         replay.append(pool.label(episode))
         progress.advance(1, confidence=float(replay[-1].confidence.mean()))
-    return Labels(reenactor.scale, origin, Alignments.join(done), replay, pool.tau)
+    tau = settings.tolerance * reenactor.null_cost(exploration, settings.null_segments, rng)
+    return Labels(reenactor.scale, origin, Alignments.join(done), replay, tau)
 
 
 def chunk_indices(count: int, size: int) -> list[Array]:

@@ -22,7 +22,7 @@ from telepath.alignment.segments import Segments
 from telepath.config import TargetSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Replay, gather
+from telepath.dreamer.replay import Batch, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import rollout
 from telepath.envs.suite import Environment
@@ -85,11 +85,11 @@ class Refinement:
             ModelLearner(agent.model, dreamer, self.generator),
             BehaviorLearner(agent.model, agent.behavior, self.reward, dreamer, seed, reenactor.rates.ratio),
         )
-        self.replay = Replay(exploration)
+        self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
+        self.replay = Replay(exploration, Recency(settings.recent, settings.recent_rounds * self.episodes_per_round))
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments
-        self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[tuple[Weights, Weights]] = []
@@ -217,7 +217,9 @@ class Refinement:
         old = self.alignments
         self.alignments = self.reenactor.replay(self.segments, old.noise, old.actions)._replace(history=old.history)
         latent, _ = self.reenactor.latents(self.segments, old.noise, old.actions)
-        weight = self.alignments.coverage * np.exp(-self.alignments.cost / self.pool.tau)[:, None]
+        labels = self.reenactor.settings
+        null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
+        weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
         self.imagined = (
             latent.feature.transpose(0, 1).flatten(0, 1),
             torch.from_numpy(self.alignments.rate).flatten(),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from telepath.alignment.segments import FrameScale, all_origins, choose_origins, cut_segments
+from telepath.alignment.segments import FrameScale, all_origins, choose_origins, cut_segments, resample
 from telepath.episodes import Episode
 from tests.conftest import counting_episode
 
@@ -47,3 +47,9 @@ def test_the_scale_makes_every_dimension_count_alike() -> None:
 def test_the_scale_survives_a_dimension_that_never_moves() -> None:
     episode = Episode(np.zeros((50, 2), np.float32), np.zeros((50, 1), np.float32), None)
     assert np.isfinite(FrameScale.fit([episode]).inverse).all()
+
+
+def test_resampling_is_linear_between_records_and_exact_on_them() -> None:
+    track = np.array([[0.0, 10.0], [2.0, 10.0], [6.0, 40.0]], np.float32)
+    found = resample(track, np.array([0.0, 0.5, 1.0, 1.25, 2.0]))
+    np.testing.assert_allclose(found, [[0, 10], [1, 10], [2, 10], [3, 17.5], [6, 40]])

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior, behavior_loss, imagine, lambda_returns
+from telepath.dreamer.behavior import Behavior, Horizon, behavior_loss, imagine, lambda_returns
 from telepath.dreamer.learner import BehaviorLearner
 from telepath.dreamer.rssm import WorldModel
 
@@ -98,8 +98,9 @@ def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerS
     behavior = Behavior(model.feature_dim, 2, small)
     for ratio in (0.5, 1.0, 2.0):
         learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, ratio)
-        assert learner.gamma**ratio == pytest.approx(small.discount)
-    assert learner.horizon == 2 * small.horizon
+        assert learner.horizon.gamma**ratio == pytest.approx(small.discount)
+        assert learner.horizon.lam**ratio == pytest.approx(small.return_lambda)
+    assert learner.horizon.steps == 2 * small.horizon
     assert learner.starts == small.starts / 2, "as many imagined steps an update at any rate"
 
 
@@ -136,7 +137,7 @@ def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(
     def critic_loss(logit: float) -> float:
         model.continuation_net[-1].bias.data.fill_(logit)
         loss = behavior_loss(
-            model, behavior, model.initial(6), Nothing(), 0.9, 1, small, torch.Generator().manual_seed(0)
+            model, behavior, model.initial(6), Nothing(), Horizon(1, 0.9, 0.95), small, torch.Generator().manual_seed(0)
         )
         return float(loss.critic.detach()) * float(behavior.scale.clamp(min=small.return_floor)) ** 2
 

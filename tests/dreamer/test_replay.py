@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from telepath.dreamer.replay import Replay, gather
+from telepath.dreamer.replay import Recency, Replay, gather
 from telepath.errors import UserError
 from tests.conftest import counting_episode
 
@@ -67,3 +67,11 @@ def test_state_restores_the_episodes() -> None:
     restored.restore(replay.state(since=2))
     assert restored.steps == replay.steps == 4 * 8
     assert (restored.episodes[3].observation == replay.episodes[3].observation).all()
+
+
+def test_a_share_of_the_windows_comes_from_the_last_episodes() -> None:
+    replay = Replay([counting_episode(n, 30) for n in range(10)], Recency(0.5, 2))
+    chosen, _ = replay.windows(4000, 8, np.random.default_rng(0))
+    # Half at random, of which a fifth falls on the last two, and the other half on these alone.
+    assert np.mean(chosen >= 8) == pytest.approx(0.5 + 0.5 * 0.2, abs=0.03)
+    assert set(chosen) == set(range(10))

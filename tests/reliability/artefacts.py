@@ -12,6 +12,8 @@ import torch
 
 from stages.evaluate import read_policies
 from telepath.alignment.belief import BeliefNet
+from telepath.baselines.catalogue import load_policy
+from telepath.baselines.regression import Regressor
 from telepath.config import load
 from telepath.dreamer.agent import Agent
 from telepath.episodes import load_arrays, load_episodes, save_arrays, save_episodes
@@ -70,6 +72,12 @@ def save_belief(path: Path) -> None:
     save_state(path, {"weights": dict(net.state_dict())}, kind="belief")
 
 
+def rival() -> dict[str, Any]:
+    clone = Regressor(4, 1, 3)
+    dims = {"history": 2, "observation_dim": 2, "action_dim": 1, "hidden": 3}
+    return {"rival": "bco", "task": "point", **dims, "clone": dict(clone.state_dict())}
+
+
 KINDS = [
     Kind(
         "state",
@@ -79,6 +87,11 @@ KINDS = [
     Kind("agent", lambda path: agent().save(path), lambda path: Agent.load(path, "point")),
     Kind("belief", save_belief, lambda path: BeliefNet.load(path, agent().model, BELIEF)),
     Kind("policies", lambda path: save_state(path, policies(), kind="policies"), lambda path: read_policies(path, 1)),
+    Kind(
+        "rival",
+        lambda path: save_state(path, rival(), kind="rival"),
+        lambda path: load_policy(path, "bco", "point"),
+    ),
     Kind(
         "episodes",
         lambda path: save_episodes(path, EPISODES),

@@ -239,7 +239,7 @@ def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) 
     note("episodes, shapes", works_or_says_why(lambda: load_episodes(path, rewarded=False, dims=(2, 1)), path))
 
 
-@pytest.mark.parametrize("name", ["agent", "policies", "belief"])
+@pytest.mark.parametrize("name", ["agent", "policies", "belief", "rival"])
 @fuzz
 @given(data=st.data())
 def test_states_of_another_structure(folder: Path, name: str, data: st.DataObject) -> None:

@@ -82,6 +82,17 @@ stages:
       - telepath/unused.py
 """
 
+RIVALS = """\
+stages:
+  play:
+    wdir: ..
+    matrix:
+      rival: [one, two]
+    cmd: python -m stages.one ${item.rival}
+    deps:
+      - data/in
+"""
+
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
@@ -116,6 +127,20 @@ def test_rewriting_keeps_everything_else(toy: Path, capsys: pytest.CaptureFixtur
     assert main(["--check"], toy) == 0
     assert main([], toy) == 0
     assert (toy / "dvc.yaml").read_text() == REWRITTEN
+
+
+def test_the_rivals_are_looked_after_as_well(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (toy / "dvc.yaml").write_text(REWRITTEN)
+    (toy / "rivals").mkdir()
+    (toy / "rivals" / "dvc.yaml").write_text(RIVALS)
+    assert main(["--check"], toy) == 1
+    assert capsys.readouterr().out.startswith("play: +stages/harness.py, +stages/one.py, ")
+    assert main([], toy) == 0
+    rewritten = (toy / "rivals" / "dvc.yaml").read_text()
+    assert rewritten.startswith(RIVALS.partition("    deps:")[0])
+    assert "      - telepath/deep/d.py\n      - telepath/errors.py\n      - data/in\n" in rewritten
+    assert (toy / "dvc.yaml").read_text() == REWRITTEN
+    assert main(["--check"], toy) == 0
 
 
 def test_an_unsorted_list_is_put_in_order(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,6 +156,50 @@ def test_a_bad_pipeline_is_a_user_error(toy: Path, pipeline: str | None, message
         execute(lambda params, context: None, "toy")
 
 
+RIVALS = """
+vars: [../params.yaml]
+stages:
+  play:
+    wdir: ..
+    matrix:
+      rival: [one, two]
+    cmd: python -m stages.play ${item.rival}
+    params: [task, "tasks.${task}.action_repeat"]
+    deps: [data/in]
+    outs: ["data/${item.rival}/out"]
+"""
+
+
+@pytest.fixture
+def rivals(toy: Path) -> Path:
+    (toy / "rivals").mkdir()
+    (toy / "rivals" / "dvc.yaml").write_text(RIVALS)
+    return toy
+
+
+def test_a_stage_with_a_matrix_is_found_among_the_rivals(rivals: Path) -> None:
+    stage = read_stage("play", load(), "two")
+    repeat = f"tasks.{load().task}.action_repeat"
+    assert stage == Stage(
+        "play@two", "python -m stages.play two", ("task", repeat), ("data/in",), ("data/two/out",), "two"
+    )
+    assert fingerprint(stage, load()) != fingerprint(read_stage("play", load(), "one"), load())
+    assert read_stage("toy", load(), "two").item == ""
+
+
+@pytest.mark.parametrize("item", ["", "three"])
+def test_an_item_that_the_matrix_lacks_names_those_that_it_has(rivals: Path, item: str) -> None:
+    message = rf"^no rival '{item}'; run `python -m stages\.play X` with X one of one, two"
+    with pytest.raises(UserError, match=message):
+        execute(lambda params, context: None, "play", item)
+
+
+def test_a_bad_list_of_rivals_is_a_user_error(rivals: Path) -> None:
+    Path("rivals/dvc.yaml").write_text("stages: [")
+    with pytest.raises(UserError, match=r"^rivals/dvc\.yaml: no readable list"):
+        execute(lambda params, context: None, "play", "one")
+
+
 # -- the fingerprint -------------------------------------------------------------------------------------
 
 
@@ -299,6 +343,8 @@ def test_a_bad_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest
             1,
             "reports/x.png: cannot be written (No space left on device); what was there before is whole: "
             "make room, then run this again",
+        ),
+        (
             KeyboardInterrupt(),
             130,
             "interrupted; a rerun with the same settings starts over: there was no checkpoint yet",
@@ -314,6 +360,7 @@ def test_exit_codes(
     line: str,
 ) -> None:
     monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
+    monkeypatch.setattr("stages.harness.insist_on_signals", lambda: None)
     monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
 
     def main(params: Params, context: Context) -> None:

@@ -5,8 +5,8 @@ import torch
 from telepath.alignment.belief import BeliefLearner, BeliefNet
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
-from telepath.alignment.reenact import Reenactor
-from telepath.alignment.segments import FrameScale
+from telepath.alignment.reenact import Alignments, Reenactor
+from telepath.alignment.segments import FrameScale, Segments
 from telepath.config import DreamerSettings, Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import seed_episodes
@@ -14,7 +14,7 @@ from telepath.errors import UserError
 from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 from telepath.transfer.target import Refinement
-from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped
+from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 
 
 @pytest.fixture
@@ -130,6 +130,28 @@ def test_a_reenactment_is_the_imagination_of_its_stored_actions(tiny: Params) ->
     np.testing.assert_allclose(labels.alignments.history[-1], labels.alignments.cost, rtol=1e-3)
     # The reference is consumed whole, so all of its reward arrives on the target side.
     np.testing.assert_allclose(again.rate.sum(1) / 2, segments.rate.sum(1), rtol=1e-4)
+
+
+def test_the_null_cost_is_that_of_target_pieces_seen_at_the_source_s_rate(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = Transfer(tiny)
+    null = transfer.reenactor.null_cost(transfer.exploration, 16, np.random.default_rng(0))
+    assert 0 < null < np.inf
+    assert null == transfer.reenactor.null_cost(transfer.exploration, 16, np.random.default_rng(0))
+    seen = {}
+
+    def look(segments: Segments, noise: np.ndarray, actions: np.ndarray) -> Alignments:
+        seen.update(segments=segments, actions=actions)
+        return Alignments(*[np.ones(len(segments))] * len(Alignments._fields))
+
+    monkeypatch.setattr(transfer.reenactor, "replay", look)
+    transfer.reenactor.null_cost([counting_episode(n, 40) for n in range(3)], 16, np.random.default_rng(0))
+    segments, ratio = seen["segments"], 2
+    at = segments.origin[:, 1:]
+    np.testing.assert_allclose(segments.prefix[..., 1], at + ratio * np.arange(-2, 1))
+    np.testing.assert_allclose(segments.reference[..., 1], at + ratio * np.arange(1, 5))
+    np.testing.assert_allclose(seen["actions"][..., 0], at + np.arange(1, transfer.reenactor.length + 1))
 
 
 def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_finalist(tiny: Params) -> None:

@@ -1,0 +1,286 @@
+"""PADA: policy adaptation with data aggregation (Song, Mavalankar, Sun and Gao, ICML 2020), with a deviation model.
+
+The source's agent is asked what it would do, u = pi(s), and the source's dynamics what would come of it there,
+f_source(s, u). A network learns how far the target misses that when it does something else,
+
+    delta(s, u, a) ~ s' - f_source(s, u),        s' = f_target(s, a),
+
+by least squares over all target transitions so far, |f_source(s, u) + delta(s, u, a) - s'|^2, and the target does what
+is expected to miss least, argmin_a |delta(s, u, a)|, found by a search of the cross-entropy method over one action that
+begins at u. No reward is read. It works as far as *some* action brings the target in one step where the source would
+have gone; what none can do (lift a body that has become too heavy), nothing makes up for later.
+
+What pi(s) means for our source agent, which is recurrent: it filters the target's observations, and believes of the
+past that its own actions u were taken, not those that replaced them. This is what the adaptation strives for: to the
+agent the target is to look like home. With other control rates it is asked at its own rate, and u is held in between.
+
+What f_source means with other control rates: the source's dynamics for the *target's* step duration, that is for as
+many frames as the target's action repeat. So with a gap in the rate alone the deviation vanishes at a = u, and PADA is
+action hold. In a target that is slower than the source, u is the first action of the step, held to its end.
+
+Settings as published: two layers of 256 ReLUs, 200 candidates in 10 iterations, 20 % elites, search from the source's
+action with standard deviation 0.5. Different, and why:
+
+- *s is the observation*, which is the state but for what the task hides. The simulator is reset to the true physics
+  state, which therefore has to be seen while data are collected; the finished policy needs observations only.
+- *delta sees u*, where the published code shows it f_source(s, u): with a recurrent, slightly random agent u is no
+  function of s. The two tell it the same, and with u the policy needs no simulator to act. Of a it sees a - u, which
+  is small where it is asked: a and u as such are nearly equal, and their difference is all that matters.
+- *|delta| is measured in units of each dimension's spread in the source*. Unscaled it is almost pure velocity matching.
+  The outputs are learnt in units of their own size, or small ones would be learnt last.
+- *The first steps are the source's actions with noise, later ones carry Gaussian noise of their own*; published: noise
+  of at most 0.1 on 1 % of the actions. One trajectory without noise does not tell which action does what.
+- *Gradient steps are spread evenly over the target steps*, over all data; published: 5 epochs every 1000 steps over the
+  last 10000. The method adapts within the first episodes, and the loss per data point is the same.
+- *The best candidate of the search is taken*, not the mean of the last elites, so that u, which is one, is kept where
+  nothing is better. The spread of the candidates is that of the elites; in the published code its square root. All
+  candidates are judged in one forward pass, those of all environments at once.
+- The CEM actions are not cloned into a policy that the search would begin at (optional there).
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from telepath.alignment.cem import search
+from telepath.alignment.rates import Rates
+from telepath.baselines.regression import Fit, Pairs, Regressor
+from telepath.baselines.rival import Allowed, Figures, noisy, resample
+from telepath.config import CemSettings, PadaSettings
+from telepath.dreamer.agent import Agent
+from telepath.envs.rollout import ActionHold, Policy, Recorder
+from telepath.envs.suite import Environment
+from telepath.episodes import Array, Episode
+
+
+class SourceDynamics(Protocol):
+    """f_source: where the source would be one target step later."""
+
+    def begin(self, seed: int, episode: int) -> None:
+        """The target begins this episode."""
+        ...
+
+    def next(self, state: Array, observation: Array, action: Array) -> Array:
+        """The source's next observation (D,), from the physics state or from the observation (D,) of it."""
+        ...
+
+
+class SimulatedSource:
+    """The source's simulator, reset to the target's state (the published form)."""
+
+    def __init__(self, simulator: Environment):
+        """``simulator``: the source's physics at the target's action repeat."""
+        self.simulator = simulator
+
+    def begin(self, seed: int, episode: int) -> None:
+        """The target begins this episode."""
+        self.start = (seed, episode)
+
+    def next(self, state: Array, observation: Array, action: Array) -> Array:
+        """One step from the physics state, as ``Environment.physics_state`` gives it."""
+        # The same draw as in the target: what a task randomises beside the state, such as a goal, must agree as well.
+        self.simulator.reseed(*self.start)
+        self.simulator.reset(state)
+        return self.simulator.step(action).observation
+
+
+class LearnedSource:
+    """A model of the source, fitted to its transitions: for when there is no simulator that can be reset.
+
+    The transitions are those of the source's observations at the target's rate, which lie on straight lines between
+    the true ones where the target is faster, with the action that was in force when they began.
+    """
+
+    def __init__(self, episodes: list[Episode], rates: Rates, settings: PadaSettings, seed: int):
+        tracks = [resample(episode.observation, rates) for episode in episodes]
+        actions = [
+            episode.action[1 + begins_in(len(track) - 1, rates)]
+            for episode, track in zip(episodes, tracks, strict=True)
+        ]
+        before = torch.from_numpy(np.concatenate([track[:-1] for track in tracks]))
+        after = torch.from_numpy(np.concatenate([track[1:] for track in tracks]))
+        inputs = torch.cat([before, torch.from_numpy(np.concatenate(actions))], 1)
+        self.model = Regressor(inputs.shape[1], before.shape[1], settings.hidden)
+        self.model.fit_units(inputs, after - before)
+        fit = Fit("source model", self.model, settings.lr, settings.batch, seed)
+        for _ in range(settings.source_updates):
+            fit.update(inputs, after - before)
+
+    def begin(self, seed: int, episode: int) -> None:
+        """Which episode it is makes no difference."""
+
+    @torch.no_grad()
+    def next(self, state: Array, observation: Array, action: Array) -> Array:
+        """One step from the observation."""
+        return observation + self.model(torch.from_numpy(np.concatenate([observation, action]))).numpy()
+
+
+def begins_in(count: int, rates: Rates) -> Array:
+    """(count,): the source step, from 0, in which each of so many target steps begins."""
+    return np.floor(np.arange(count) / rates.ratio + 1e-9).astype(np.int64)
+
+
+class Deviation(nn.Module):
+    """delta(s, u, a) (D,), in the observation's own units; ``scale`` (D,) is a dimension's spread in the source."""
+
+    scale: Tensor
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden: int):
+        super().__init__()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.regressor = Regressor(observation_dim + 2 * action_dim, observation_dim, hidden)
+        self.register_buffer("scale", torch.ones(observation_dim))
+
+    def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """Observations (..., D), source actions u (..., A) and actions (..., A) -> (..., D)."""
+        return self.regressor(self.inputs(observation, wanted, action))
+
+    @staticmethod
+    def inputs(observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """What the network sees of the three: (..., D + 2A)."""
+        return torch.cat([observation, wanted, action - wanted], -1)
+
+    def cost(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """The mean of |delta|^2 over the dimensions in units of the spread: (...)."""
+        return (self(observation, wanted, action) / self.scale).square().mean(-1)
+
+
+@torch.no_grad()
+def adapted_action(
+    deviation: Deviation, observation: Tensor, wanted: Tensor, cem: CemSettings, generators: list[torch.Generator]
+) -> Tensor:
+    """argmin_a |delta(s, u, a)| for observations (B, D) and source actions (B, A): (B, A). One generator a row."""
+
+    def cost(candidates: Tensor) -> Tensor:
+        action = candidates.squeeze(2)
+        batch, count, _ = action.shape
+        seen, asked = (part.unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
+        return deviation.cost(seen, asked, action)
+
+    return search(cost, wanted.unsqueeze(1), cem, generators).actions.squeeze(1)
+
+
+class AdaptedPolicy:
+    """The source's policy, its actions exchanged for those that do in the target what they would do at home."""
+
+    def __init__(self, source: Policy, deviation: Deviation, cem: CemSettings, seed: int = 0):
+        """``source`` acts at the target's rate."""
+        self.source, self.deviation, self.cem, self.seed = source, deviation, cem, seed
+
+    def reset(self, batch: int) -> None:
+        """Begin ``batch`` episodes."""
+        self.source.reset(batch)
+        self.generators = [torch.Generator().manual_seed(self.seed + row) for row in range(batch)]
+
+    def act(self, observation: Array) -> Array:
+        """Observations (B, D) -> actions (B, A) in [-1, 1]."""
+        wanted = torch.from_numpy(self.source.act(observation))
+        return adapted_action(self.deviation, torch.from_numpy(observation), wanted, self.cem, self.generators).numpy()
+
+
+class Pada:
+    """Adapts a source agent to a target online."""
+
+    def __init__(self, allowed: Allowed, settings: PadaSettings):
+        torch.manual_seed(allowed.seed)
+        self.source, self.target, self.settings, self.seed = allowed.agent, allowed.target, settings, allowed.seed
+        self.rate_ratio = allowed.rates.ratio
+        self.dynamics: SourceDynamics = (
+            SimulatedSource(allowed.simulator)
+            if settings.source == "simulator"
+            else LearnedSource(allowed.episodes, allowed.rates, settings, allowed.seed)
+        )
+        model = self.source.model
+        self.deviation = Deviation(model.observation_dim, model.action_dim, settings.hidden)
+        self.deviation.scale.copy_(model.spread)
+        self.fit = Fit("deviation model", self.deviation.regressor, settings.lr, settings.batch, allowed.seed)
+        self.pairs = Pairs(allowed.steps, model.observation_dim + 2 * model.action_dim, model.observation_dim)
+        self.rng = np.random.default_rng(allowed.seed)
+        self.generator = torch.Generator().manual_seed(allowed.seed)
+        self.steps = self.updates = 0
+
+    def episode(self, number: int) -> tuple[int, Figures]:
+        """Act through an episode and learn after every step.
+
+        Figures: deviation, the root mean square of s' - f_source(s, u) in units of the spread; loss, of the model.
+        """
+        self.target.reseed(self.seed, number)
+        self.dynamics.begin(self.seed, number)
+        source = ActionHold(self.source.policy(seed=int(self.rng.integers(2**31))), self.rate_ratio)
+        source.reset(1)
+        recorder, losses, first = Recorder(self.target), [], len(self.pairs)
+        while not recorder.over:
+            observation, state = recorder.observation[-1], self.target.physics_state()
+            wanted = source.act(observation[None])[0]
+            action = self.act(observation, wanted)
+            recorder.step(action)
+            self.steps += 1
+            # The last step of an episode may be shorter than the others.
+            if not recorder.over:
+                missed = recorder.observation[-1] - self.dynamics.next(state, observation, wanted)
+                row = self.deviation.inputs(*(torch.from_numpy(part)[None] for part in (observation, wanted, action)))
+                self.pairs.add(row, torch.from_numpy(missed)[None])
+            losses += self.learn()
+        missed_by = self.pairs.outputs[first:] / self.deviation.scale
+        figures = {"deviation": float(missed_by.square().mean().sqrt()), "loss": float(np.mean(losses or [1.0]))}
+        return recorder.episode().steps, figures
+
+    def act(self, observation: Array, wanted: Array) -> Array:
+        """The action (A,) to take where the source would take ``wanted`` (A,), with noise."""
+        if self.updates == 0:
+            return noisy(wanted, self.settings.first_noise, self.rng)
+        seen, asked = torch.from_numpy(observation)[None], torch.from_numpy(wanted)[None]
+        (action,) = adapted_action(self.deviation, seen, asked, self.settings.cem, [self.generator]).numpy()
+        return noisy(action, self.settings.noise, self.rng)
+
+    def learn(self) -> list[float]:
+        """The gradient steps that are due; the losses."""
+        if self.steps < self.settings.first_steps:
+            return []
+        if self.updates == 0:
+            self.deviation.regressor.fit_units(self.pairs.inputs, self.pairs.outputs)
+        losses = []
+        while self.updates < self.settings.update_ratio * self.steps:
+            losses.append(self.fit.update(self.pairs.inputs, self.pairs.outputs))
+            self.updates += 1
+        return losses
+
+    def artefact(self) -> dict[str, Any]:
+        """The adapted policy."""
+        return {
+            "source": self.source.artefact(),
+            "rate_ratio": self.rate_ratio,
+            "hidden": self.settings.hidden,
+            "deviation": dict(self.deviation.state_dict()),
+            "cem": self.settings.cem.model_dump(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that a bit-identical continuation needs, between two episodes."""
+        return {
+            "fit": self.fit.state(),
+            "pairs": self.pairs.state(),
+            "rng": self.rng.bit_generator.state,
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+            "updates": self.updates,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.fit.restore(state["fit"])
+        self.pairs.restore(state["pairs"])
+        self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(state["generator"])
+        self.steps, self.updates = state["steps"], state["updates"]
+
+
+def adapted_policy(stored: dict[str, Any], path: Path) -> AdaptedPolicy:
+    """The policy that ``Pada.artefact()`` describes; ``path`` is where it was read."""
+    agent = Agent.from_artefact(stored["source"], path)
+    deviation = Deviation(agent.model.observation_dim, agent.model.action_dim, stored["hidden"])
+    deviation.load_state_dict(stored["deviation"])
+    return AdaptedPolicy(ActionHold(agent.policy(), stored["rate_ratio"]), deviation, CemSettings(**stored["cem"]))

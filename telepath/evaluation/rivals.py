@@ -1,0 +1,83 @@
+"""The rivals beside Telepath: one table, as CSV for machines and as Markdown for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from telepath.config import Params
+from telepath.evaluation.figures import NAMES, percent
+from telepath.evaluation.findings import differences
+from telepath.evaluation.page import TELEPATH_SEES, sides, table
+from telepath.evaluation.scores import mean_interval, significant
+from telepath.files import write_atomically
+
+RIVALS = {"pada": "PADA", "bco": "BCO"}
+"""Name of a rival, as in params.yaml -> what people call it, in the order in which they are shown."""
+
+
+def what_it_sees(agent: str, params: Params) -> str:
+    """What an agent of the table was allowed to see."""
+    source = params.rivals.pada.source
+    pada = "simulator" if source == "simulator" else "transitions"
+    return {
+        "source": "its home, with reward",
+        "random": "nothing",
+        "zero_shot": "the source's agent",
+        "action_hold": "the source's agent",
+        "telepath": f"the source's {TELEPATH_SEES[params.setting]}; the target without reward",
+        "pada": f"the source's agent and {pada}; the target without reward"
+        + (", its physics states while it learns" if source == "simulator" else ""),
+        "bco": "the source's observations, and the returns of its episodes; the target without reward",
+    }[agent]
+
+
+def compare(returns: Sequence[pd.DataFrame], steps: Mapping[str, int], params: Params) -> pd.DataFrame:
+    """A row an agent: agent, sees, steps, return, low, high.
+
+    returns: tables of agent, episode, return; steps: target steps of those who learn there, 0 of the others. The
+    interval of the mean return has the confidence of the settings.
+    """
+    rows = []
+    judged = pd.concat(returns, ignore_index=True)
+    for agent in (*NAMES, *RIVALS):
+        sample = judged.loc[judged["agent"] == agent, "return"].to_numpy()
+        if len(sample):
+            numbers = [significant(value) for value in mean_interval(sample, params.evaluate.confidence)]
+            rows.append((agent, what_it_sees(agent, params), steps.get(agent, 0), *numbers))
+    return pd.DataFrame(rows, columns=["agent", "sees", "steps", "return", "low", "high"])
+
+
+def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> None:
+    """Write ``folder``/rivals.csv and rivals.md.
+
+    Of the settings it reads ``task``, ``seed``, ``gap``, the source's action repeat and ``evaluate``.
+    """
+    write_atomically(folder / "rivals.csv", comparison.to_csv(index=False))
+    rows = [
+        [
+            f"**{NAMES[agent]}**" if agent == "telepath" else (NAMES | RIVALS)[agent],
+            f"{steps:,}",
+            f"{mean:.0f}",
+            f"{low:.0f} to {high:.0f}",
+            sees,
+        ]
+        for agent, sees, steps, mean, low, high in comparison.itertuples(index=False)
+    ]
+    repeat = params.tasks[params.task].action_repeat
+    declared = "; ".join(
+        f"`{name}` {' → '.join(sides(name, value, repeat))}" for name, value in differences(params.gap, repeat).items()
+    )
+    header = ["agent", "target steps", "return", f"{percent(params.evaluate.confidence)} interval", "what it may see"]
+    sections = [
+        f"# The rivals on {params.task}",
+        f"Gap: {declared or 'none'}. Seeds: source {params.seed.source}, target {params.seed.target}.",
+        table(header, rows, "lrrrl"),
+        f"True returns, means over {params.evaluate.episodes} episodes that begin in the same states for every agent "
+        "in the target, with bootstrap intervals. Nobody in this table read the target's reward. Target steps are "
+        "those that an agent learnt from or was chosen by; a rival takes as many whole episodes as Telepath's budget "
+        "holds.",
+        "What each rival is, with its paper and what differs from it: the modules of `telepath/baselines/`. Made by "
+        "`make rivals`.",
+    ]
+    write_atomically(folder / "rivals.md", "\n\n".join(sections) + "\n")

@@ -1,0 +1,140 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from telepath.alignment.rates import Rates
+from telepath.baselines.pada import Deviation, LearnedSource, Pada, SimulatedSource, adapted_action, begins_in
+from telepath.baselines.rival import Allowed, adapt
+from telepath.config import CemSettings, GapSettings, PadaSettings, Params
+from telepath.envs.gaps import target_environment
+from telepath.envs.suite import Environment
+from telepath.episodes import Episode
+from tests.conftest import Counting, NoScratch
+
+
+def streams(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(n) for n in range(count)]
+
+
+def trained(allowed: Allowed, settings: PadaSettings) -> Pada:
+    rival = Pada(allowed, settings)
+    adapt(rival, allowed.target, allowed.steps, Counting(), NoScratch())  # type: ignore[arg-type]
+    return rival
+
+
+class Known(Deviation):
+    """A deviation that is known: s' - f_source = gain * action - wanted, every dimension with its own weight."""
+
+    def __init__(self, gain: float):
+        super().__init__(3, 3, 4)
+        self.gain = gain
+
+    def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        return (self.gain * action - wanted) * torch.tensor([1.0, 3.0, 0.5])
+
+
+def test_the_search_finds_the_minimum_of_a_quadratic_in_every_row(params: Params) -> None:
+    wanted = torch.tensor([[0.2, -0.3, 0.0], [0.5, 0.5, -0.45], [0.0, 0.0, 0.0]])
+    found = adapted_action(Known(0.5), torch.zeros(3, 3), wanted, params.rivals.pada.cem, streams(3))
+    np.testing.assert_allclose(found, 2 * wanted, atol=0.02)
+
+
+def test_where_nothing_deviates_the_source_s_own_action_is_kept(params: Params) -> None:
+    wanted = torch.tensor([[0.2, -0.3, 0.9]])
+    found = adapted_action(Known(1.0), torch.zeros(1, 3), wanted, params.rivals.pada.cem, streams(1))
+    assert torch.equal(found, wanted)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(params: Params) -> None:
+    wanted = torch.tensor([[0.2, -0.3, 0.0], [0.5, 0.5, -0.45]])
+    both = adapted_action(Known(0.5), torch.zeros(2, 3), wanted, params.rivals.pada.cem, streams(2))
+    alone = adapted_action(Known(0.5), torch.zeros(1, 3), wanted[:1], params.rivals.pada.cem, streams(1))
+    np.testing.assert_allclose(both[:1], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["ball_in_cup-catch", "reacher-easy", "walker-walk"])
+def test_the_simulator_at_the_target_s_state_goes_where_identical_dynamics_go(task: str) -> None:
+    target = target_environment(task, GapSettings(action_repeat=2), 5, rewarded=False)
+    dynamics = SimulatedSource(Environment(task, 2, 5, rewarded=False))
+    rng = np.random.default_rng(0)
+    target.reseed(5, 9)
+    dynamics.begin(5, 9)
+    observation = target.reset()
+    for _ in range(10):
+        action = rng.uniform(-1, 1, target.action_dim)
+        expected = dynamics.next(target.physics_state(), observation, action)
+        observation = target.step(action).observation
+        np.testing.assert_allclose(observation, expected, atol=1e-5)
+
+
+def grid() -> tuple[Tensor, Tensor]:
+    """States on the way and source actions, (n, 2) and (n, 1)."""
+    generator = torch.Generator().manual_seed(0)
+    observation = torch.rand(200, 2, generator=generator) * torch.tensor([1.0, 0.4]) - torch.tensor([0.8, 0.2])
+    return observation, torch.linspace(-0.4, 0.4, 200)[:, None]
+
+
+def test_identical_dynamics_do_not_deviate_and_the_source_s_action_stays(
+    allow: Callable[..., Allowed], pada: PadaSettings
+) -> None:
+    rival = trained(allow(gain=1.0, steps=600), pada)
+    observation, wanted = grid()
+    with torch.no_grad():
+        missed = rival.deviation(observation, wanted, wanted)
+        far = rival.deviation(observation, wanted, -wanted)
+    assert missed.abs().mean() < 0.1 * far.abs().mean()
+    assert missed.abs().max() < 0.03
+    found = adapted_action(rival.deviation, observation, wanted, pada.cem, streams(200))
+    assert (found - wanted).abs().mean() < 0.06
+
+
+def test_half_the_gain_asks_for_twice_the_action(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    rival = trained(allow(gain=0.5, steps=800), pada)
+    observation, wanted = grid()
+    found = adapted_action(rival.deviation, observation, wanted, pada.cem, streams(200))
+    slope = float((found * wanted).sum() / wanted.square().sum())
+    assert slope == pytest.approx(2, abs=0.2)
+    assert (found - 2 * wanted).abs().mean() < 0.1
+
+
+def test_adapting_makes_the_target_miss_less(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    allowed = allow(gain=0.5, steps=800)
+    quiet = pada.model_copy(update={"first_noise": 0.3, "noise": 0.0})
+    rival = Pada(allowed, quiet)
+    curve = adapt(rival, allowed.target, allowed.steps, Counting(), NoScratch())  # type: ignore[arg-type]
+    assert curve["steps"].tolist() == list(range(40, 801, 40))
+    missed = curve["deviation"].to_numpy()
+    assert missed[-5:].mean() < 0.3 * missed[:4].mean()
+
+
+def test_a_learnt_source_predicts_like_the_real_one(source_episodes: list[Episode], pada: PadaSettings) -> None:
+    torch.manual_seed(0)
+    learned = LearnedSource(source_episodes, Rates(1, 1, 0.1), pada, 0)
+    episode = source_episodes[0]
+    guesses = [
+        learned.next(np.zeros(0), o, a) for o, a in zip(episode.observation[:-1], episode.action[1:], strict=True)
+    ]
+    error = np.abs(np.stack(guesses) - episode.observation[1:]).max(0)
+    moved = np.abs(np.diff(episode.observation, axis=0)).max(0)
+    assert (error < 0.1 * moved).all()
+
+
+def test_a_learnt_source_also_serves(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    rival = trained(allow(gain=0.5, steps=800), pada.model_copy(update={"source": "learned"}))
+    observation, wanted = grid()
+    found = adapted_action(rival.deviation, observation, wanted, pada.cem, streams(200))
+    assert float((found * wanted).sum() / wanted.square().sum()) == pytest.approx(2, abs=0.3)
+
+
+def test_a_target_step_begins_in_a_source_step() -> None:
+    assert begins_in(6, Rates(6, 3, 0.1)).tolist() == [0, 0, 1, 1, 2, 2]
+    assert begins_in(3, Rates(2, 4, 0.1)).tolist() == [0, 2, 4]
+    assert begins_in(9, Rates(3, 1, 0.1)).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_settings_for_the_search_are_those_of_the_paper(params: Params) -> None:
+    cem: CemSettings = params.rivals.pada.cem
+    assert (cem.iterations, cem.population, cem.elite_fraction, cem.momentum) == (10, 200, 0.2, 0)

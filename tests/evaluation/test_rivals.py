@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from telepath.config import Params
+from telepath.evaluation.rivals import RIVALS, compare, what_it_sees, write_comparison
+from tests.evaluation.conftest import returns
+
+
+@pytest.fixture
+def comparison(params: Params) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    tables = [
+        returns(rng, {"source": 800, "random": 40, "zero_shot": 300, "telepath": 850}),
+        returns(rng, {"pada": 600}),
+        returns(rng, {"bco": 0}),
+    ]
+    return compare(tables, {"telepath": 14000, "pada": 15000, "bco": 15030}, params)
+
+
+def test_every_agent_that_was_judged_has_a_row(comparison: pd.DataFrame) -> None:
+    assert comparison["agent"].tolist() == ["source", "random", "zero_shot", "telepath", "pada", "bco"]
+    assert comparison["steps"].tolist() == [0, 0, 0, 14000, 15000, 15030]
+    assert (comparison["low"] <= comparison["return"]).all()
+    assert (comparison["return"] <= comparison["high"]).all()
+
+
+def test_the_page_says_what_each_may_see(comparison: pd.DataFrame, params: Params, tmp_path: Path) -> None:
+    write_comparison(comparison, params, tmp_path)
+    page = (tmp_path / "rivals.md").read_text()
+    assert f"# The rivals on {params.task}" in page
+    assert "| **Telepath** | 14,000 |" in page
+    assert "| PADA | 15,000 |" in page
+    for agent in comparison["agent"]:
+        assert what_it_sees(agent, params) in page
+    read = pd.read_csv(tmp_path / "rivals.csv")
+    pd.testing.assert_frame_equal(read, comparison)
+    first = page
+    write_comparison(comparison, params, tmp_path)
+    assert (tmp_path / "rivals.md").read_text() == first
+
+
+def test_a_learnt_source_needs_no_simulator(params: Params) -> None:
+    learned = params.rivals.pada.model_copy(update={"source": "learned"})
+    changed = params.model_copy(update={"rivals": params.rivals.model_copy(update={"pada": learned})})
+    assert "simulator" in what_it_sees("pada", params)
+    assert "simulator" not in what_it_sees("pada", changed)
+    assert "transitions" in what_it_sees("pada", changed)
+
+
+def test_the_report_knows_every_rival(params: Params) -> None:
+    assert list(RIVALS) == list(type(params.rivals).model_fields)
