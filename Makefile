@@ -9,6 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro rivals benchmark test lint format setup clean
 
 repro: $(READY)
+	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro
 	@$(BIN)/python -m stages.summary
 
@@ -19,6 +20,7 @@ benchmark: $(READY)
 
 # The main pipeline as well, as far as it is not up to date.
 rivals: $(READY)
+	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro rivals/dvc.yaml
 
 test: $(READY)

@@ -10,6 +10,7 @@ from telepath.config import Params
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
+from telepath.files import write_atomically
 from telepath.transfer.budget import episodes_per_round
 
 
@@ -48,7 +49,7 @@ def main(params: Params, context: Context) -> None:
                 f"params.yaml: {key}: too few for {params.source.seed_episodes} source.seed_episodes and "
                 f"{judged} episodes of finalists: {steps} steps, at least {least} are needed"
             )
-    CHECKED.write_text("The settings of this run passed `python -m stages.check`.\n", encoding="utf-8")
+    write_atomically(CHECKED, "The settings of this run passed `python -m stages.check`.\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 dvc reruns a stage when a file in its ``deps`` changes, so those have to name the stage's own module and all
 of this project that it imports, however indirectly. Found by reading the source, not by importing it: imports
-inside functions count, ``importlib`` would not be seen. Package ``__init__.py`` files are empty and left out.
+inside functions count, ``importlib`` would not be seen. Package ``__init__.py`` files decide no result: left out.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def imported(path: str, root: Path = ROOT) -> Iterator[tuple[str, tuple[str, ...
 
 
 def resolve(module: str, names: tuple[str, ...], line: int, path: str, root: Path) -> Iterator[str | None]:
-    """The files behind one import; None for a package, whose ``__init__.py`` is empty."""
+    """The files behind one import; None for a package."""
     if module.partition(".")[0] not in PACKAGES:
         return
     where = f"{path}:{line}"

@@ -1,6 +1,8 @@
 """The true target reward, read only here and by the oracle: every agent judged on the same fresh episodes."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +27,11 @@ from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
-from telepath.evaluation.evidence import HELDOUT_POLICIES
+from telepath.errors import UserError
+from telepath.evaluation.evidence import HELDOUT_POLICIES, read_table
 from telepath.evaluation.heldout import compare_rewards
 from telepath.evaluation.judge import judge, returns_table, rounds_table
+from telepath.files import MEND, write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
@@ -41,7 +45,11 @@ def main(params: Params, context: Context) -> None:
     home = [Environment(params.task, task.action_repeat, seed) for _ in range(settings.episodes)]
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(settings.episodes)]
     agents = {"source": Agent.load(SOURCE_AGENT, params.task), "telepath": Agent.load(TARGET_AGENT, params.task)}
-    stored = load_state(TARGET_POLICIES, kind="policies")
+    dims = away[0].observation_dim, away[0].action_dim
+    source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
+    exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
+    diary = read_table(TARGET_ROUNDS, ["steps"])
+    stored = read_policies(TARGET_POLICIES, len(diary))
     policies: dict[str, Policy] = {
         "random": RandomPolicy(away[0].action_dim, np.random.default_rng(seed)),
         "zero_shot": agents["source"].policy(),
@@ -58,27 +66,26 @@ def main(params: Params, context: Context) -> None:
             progress.advance(1, **{name: float(np.mean([episode.ret for episode in judged[name]]))})
         rounds = []
         for artefact in stored["rounds"]:
-            policy = Agent.from_artefact(artefact).policy()
+            policy = Agent.from_artefact(artefact, TARGET_POLICIES).policy()
             rounds.append(judge(away[: settings.curve_episodes], policy, seed))
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
-        source = load_episodes(SOURCE_EPISODES, rewarded=True)
-        exploration = load_episodes(EXPLORATION, rewarded=False)
         labels = Labels.load(LABELS, exploration, agents["telepath"].model.observation_dim)
         pool = SourcePool(source, labels.scale, rates, params.label.match)
         reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
-        reward.load_state_dict(stored["reward"])
+        load_weights(reward, stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
-        judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]])
+        judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]], TARGET_POLICIES)
         compared = compare_rewards(heldout, pool, judge_of_rewards, reward, params.gap.action_repeat)
         gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
         progress.advance(1, tau=pool.tau)
-    EVALUATION.mkdir(parents=True, exist_ok=True)
-    returns_table(judged).to_csv(EVALUATION / "returns.csv", index=False)
-    rounds_table(pd.read_csv(TARGET_ROUNDS)["steps"].tolist(), rounds, settings.confidence).to_csv(
-        EVALUATION / "rounds.csv", index=False
-    )
+    tables = {
+        "returns": returns_table(judged),
+        "rounds": rounds_table(diary["steps"].tolist(), rounds, settings.confidence),
+        "gap": pd.DataFrame({"seconds": gap.seconds, "divergence": gap.divergence}),
+    }
+    for name, table in tables.items():
+        write_atomically(EVALUATION / f"{name}.csv", table.to_csv(index=False))
     save_arrays(EVALUATION / "heldout.npz", compared)
-    pd.DataFrame({"seconds": gap.seconds, "divergence": gap.divergence}).to_csv(EVALUATION / "gap.csv", index=False)
     facts = {
         "source_steps": total_steps(source),
         "target_steps": stored["target_steps"],
@@ -86,7 +93,25 @@ def main(params: Params, context: Context) -> None:
         "frame_seconds": home[0].frame_seconds,
         "divergences": sum(environment.divergences for environment in home + away),
     }
-    FACTS.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    write_atomically(FACTS, json.dumps(facts, indent=2, sort_keys=True) + "\n")
+
+
+def read_policies(path: Path, count: int) -> dict[str, Any]:
+    """What ``Refinement.policies`` left of ``count`` rounds; ``UserError`` where it cannot be that."""
+    stored = load_state(path, kind="policies")
+    rounds, trained = (stored.get(key) if isinstance(stored, dict) else None for key in ("rounds", "trained"))
+    whole = isinstance(rounds, list) and isinstance(trained, int) and 0 <= trained < len(rounds) == count
+    if not whole or not {"reward", "target_steps"} <= set(stored):
+        raise UserError(f"{path}: not as `train_target` leaves it; {MEND}")
+    return dict(stored)
+
+
+def load_weights(reward: RewardEnsemble, weights: dict[str, Any]) -> None:
+    """Give the ensemble its stored weights."""
+    try:
+        reward.load_state_dict(weights)
+    except (TypeError, AttributeError, RuntimeError):
+        raise UserError(f"{TARGET_POLICIES}: its reward ensemble does not fit the settings; {MEND}") from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.evaluation.judge import judge, returns_table
+from telepath.files import write_atomically
 
 
 def main(params: Params, context: Context) -> None:
@@ -13,7 +14,7 @@ def main(params: Params, context: Context) -> None:
     seed = params.seed.evaluate
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
     judged = judge(away, Agent.load(ORACLE_AGENT, params.task).policy(), seed)
-    returns_table({"oracle": judged}).to_csv(ORACLE_RETURNS, index=False)
+    write_atomically(ORACLE_RETURNS, returns_table({"oracle": judged}).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from telepath.baselines.catalogue import load_policy
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
 from telepath.evaluation.judge import judge, returns_table
+from telepath.files import write_atomically
 
 
 def main(params: Params, context: Context) -> None:
@@ -14,7 +15,7 @@ def main(params: Params, context: Context) -> None:
     policy_file, _, returns_file = rival_files(name)
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
     judged = judge(away, load_policy(policy_file, name, params.task), seed)
-    returns_table({name: judged}).to_csv(returns_file, index=False)
+    write_atomically(returns_file, returns_table({name: judged}).to_csv(index=False))
 
 
 if __name__ == "__main__":

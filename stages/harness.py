@@ -16,21 +16,24 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import yaml
 
 from telepath.config import Params, load
-from telepath.errors import UserError
+from telepath.episodes import save_arrays
+from telepath.errors import Fault, UserError
+from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
-from telepath.runtime.interrupt import end_with_parent, stop_on_signals
-from telepath.runtime.resume import Scratch
+from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
+from telepath.runtime.resume import Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
 RIVALS = Path("rivals") / "dvc.yaml"
 SETTINGS = Path("params.yaml")
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 # -- running -----------------------------------------------------------------------------------------------
@@ -63,15 +66,28 @@ class Context:
     fingerprint: str
     reads: set[str] = field(default_factory=set)
 
+    @property
+    def name(self) -> str:
+        """What the files of this run are called: equal for a rerun with equal inputs, and for no other."""
+        return f"{self.stage.name}-{self.fingerprint[:16]}"
+
     def scratch(self) -> Scratch:
-        """The stage's checkpoint: found again by a rerun with equal inputs, and by no other."""
-        # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
-        root = Path(os.environ.get("DVC_ROOT") or ".")
-        return Scratch(root / ".telepath" / "scratch" / f"{self.stage.name}-{self.fingerprint[:16]}")
+        """The stage's checkpoint, always the same object: found again by a rerun with equal inputs, and by no other."""
+        return self._scratch
+
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch(home() / "scratch" / self.name)
 
     def unread(self) -> set[str]:
         """Declared parameters that were not read: a change of one would rerun the stage for nothing."""
         return set(self.stage.params) - self.reads
+
+
+def home() -> Path:
+    """Where checkpoints and post-mortems lie."""
+    # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
+    return Path(os.environ.get("DVC_ROOT") or ".") / ".telepath"
 
 
 Main = Callable[[Params, Context], None]
@@ -83,15 +99,14 @@ def run(main: Main) -> NoReturn:
     try:
         name = stage_name(main)
         stop_on_signals()
-        if "DVC_STAGE" in os.environ:
-            # Only then: a stage started by hand with nohup shall outlive its shell.
-            end_with_parent()
+        insist_on_signals()
         execute(main, name, *sys.argv[1:2])
     except UserError as error:
         end(name, str(error), FAILED)
-    except FloatingPointError as error:
-        mend = "training diverged: lower that part's learning rate in params.yaml, or try another seed"
-        end(name, f"{error}; {mend}", FAILED)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        end(name, f"{error.filename or 'some file'}: {unwritable(error)}", FAILED)
     except KeyboardInterrupt as stop:
         end(name, f"interrupted; {stop}" if stop.args else "interrupted", INTERRUPTED)
     sys.exit(0)
@@ -109,16 +124,44 @@ def execute(main: Main, name: str, item: str = "") -> Context:
     limit_threads()
     be_deterministic()
     context = Context(stage, fingerprint(stage, params))
-    for out in stage.outs:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        main(scoped(params, context), context)
-    except KeyboardInterrupt:
-        kept = context.scratch().holds_state()
-        how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
-        raise KeyboardInterrupt(f"a rerun with the same settings {how}") from None
-    forget(context.scratch())
+    # Held to the end, so that no twin writes the same outputs either.
+    with context.scratch() as scratch:
+        sweep(scratch.folder.parent, keep=scratch.folder)
+        for out in stage.outs:
+            make_folder(Path(out).parent)
+        try:
+            main(scoped(params, context), context)
+        except KeyboardInterrupt:
+            kept = scratch.holds_state()
+            how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
+            raise KeyboardInterrupt(f"a rerun with the same settings {how}") from None
+        except Fault as fault:
+            raise UserError(post_mortem(fault, home() / "faults" / f"{context.name}.npz")) from None
+        if "DVC_STAGE" in os.environ:
+            # dvc has yet to hash, store and record the outputs; when the next stage starts it has done so.
+            scratch.finish()
+        else:
+            scratch.clear()
     return context
+
+
+def post_mortem(fault: Fault, path: Path) -> str:
+    """Write down what the part that failed was working on; returns the one line for the user."""
+    try:
+        save_arrays(path, dict(fault.evidence))
+        where = f"what it was working on is in {path}"
+    except UserError as error:
+        where = f"what it was working on could not be kept: {error}"
+    mend = "lower that part's learning rate in params.yaml, or try another seed"
+    return f"{fault}; {where}, and the last checkpoint is kept; {mend}"
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder for outputs."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: {unwritable(error)}") from None
 
 
 def stage_name(main: Main) -> str:
@@ -144,13 +187,6 @@ def demand(stage: Stage) -> None:
             raise UserError(f"{dep}: missing, and this stage needs it; run `{mend}`")
 
 
-def forget(scratch: Scratch) -> None:
-    """Remove a checkpoint that has served."""
-    if scratch.folder.exists():
-        with scratch:
-            scratch.clear()
-
-
 # -- dvc.yaml ----------------------------------------------------------------------------------------------
 
 
@@ -174,8 +210,11 @@ def read_stage(name: str, params: Params, item: str = "") -> Stage:
     def filled(key: str) -> tuple[str, ...]:
         return tuple(fill(entry, values) for entry in entries(stages[name].get(key) or []))
 
-    outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
-    stage = Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    try:
+        outs = (*filled("outs"), *filled("metrics"), *filled("plots"))
+        stage = Stage(name, fill(stages[name]["cmd"], values), filled("params"), filled("deps"), outs)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{PIPELINE}: stage {name} is not readable ({one_line(error)}); correct it") from None
     return replace(stage, name=f"{name}@{item}", item=item) if matrix else stage
 
 
@@ -185,9 +224,8 @@ def read_stages(pipeline: Path) -> dict[str, Any]:
         return dict(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
         raise UserError(f"{pipeline}: no such file; run from the root of the project") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{pipeline}: no readable list of stages ({reason}); correct it") from None
+    except Exception as error:
+        raise UserError(f"{pipeline}: no readable list of stages ({one_line(error)}); correct it") from None
 
 
 def entries(listed: Iterable[str | Mapping[str, Any]]) -> Iterator[str]:

@@ -17,9 +17,10 @@ from telepath.transfer.labels import label
 
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
-    source = load_episodes(SOURCE_EPISODES, rewarded=True)
-    exploration = load_episodes(EXPLORATION, rewarded=False)
     agent = Agent.load(EXPLORED_AGENT, params.task)
+    dims = agent.model.observation_dim, agent.model.action_dim
+    source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
+    exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
     rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task))
     scale = FrameScale.fit(source + exploration)

@@ -9,6 +9,6 @@ from telepath.evaluation.report import summary_table
 if __name__ == "__main__":
     try:
         metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        print(summary_table(metrics, REPORTS / "index.md"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
         sys.exit(f"telepath: {REPORTS / 'metrics.json'}: not readable ({error}); run `dvc repro`")
-    print(summary_table(metrics, REPORTS / "index.md"))

@@ -10,6 +10,7 @@ from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
+from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 
 
@@ -20,7 +21,7 @@ def main(params: Params, context: Context) -> None:
     allowed = Allowed(
         agent=Agent.load(SOURCE_AGENT, params.task),
         simulator=Environment(params.task, params.gap.action_repeat, seed, rewarded=False),
-        episodes=load_episodes(SOURCE_EPISODES, rewarded=True),
+        episodes=load_episodes(SOURCE_EPISODES, rewarded=True, dims=(target.observation_dim, target.action_dim)),
         target=target,
         rates=Rates(task.action_repeat, params.gap.action_repeat, target.frame_seconds),
         steps=task.explore_steps + task.refine_steps,
@@ -32,7 +33,7 @@ def main(params: Params, context: Context) -> None:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, rival)
-    curve.to_csv(curve_file, index=False)
+    write_atomically(curve_file, curve.to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from telepath.runtime.progress import Progress
 def main(params: Params, context: Context) -> None:
     """Train and save."""
     task = params.tasks[params.task]
+    environment = Environment(params.task, task.action_repeat, params.seed.source)
+    dims = environment.observation_dim, environment.action_dim
     training = OnlineTraining(
         params.task,
-        Environment(params.task, task.action_repeat, params.seed.source),
-        load_episodes(SOURCE_SEEDS, rewarded=True),
+        environment,
+        load_episodes(SOURCE_SEEDS, rewarded=True, dims=dims),
         params.dreamer,
         params.source.training,
         steps=task.source_steps,

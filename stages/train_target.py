@@ -22,6 +22,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.episodes import load_episodes
+from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
 from telepath.transfer.labels import Labels, segments_of
@@ -32,8 +33,9 @@ def main(params: Params, context: Context) -> None:
     """Refine, choose and save."""
     task, seed = params.tasks[params.task], params.seed.target
     environment = target_environment(params.task, params.gap, seed, rewarded=False)
-    source = load_episodes(SOURCE_EPISODES, rewarded=True)
-    exploration = load_episodes(EXPLORATION, rewarded=False)
+    dims = environment.observation_dim, environment.action_dim
+    source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
+    exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     agent = Agent.load(EXPLORED_AGENT, params.task)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
     labels = Labels.load(LABELS, exploration, environment.observation_dim)
@@ -57,7 +59,7 @@ def main(params: Params, context: Context) -> None:
         refinement.run(progress, scratch)
     agent.save(TARGET_AGENT)
     save_state(TARGET_POLICIES, refinement.policies(), kind="policies")
-    refinement.diary().to_csv(TARGET_ROUNDS, index=False)
+    write_atomically(TARGET_ROUNDS, refinement.diary().to_csv(index=False))
 
 
 if __name__ == "__main__":

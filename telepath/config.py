@@ -8,6 +8,7 @@ Units: a *step* is one agent decision, which lasts ``action_repeat`` simulator f
 """
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,15 +17,28 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from telepath.errors import UserError
+from telepath.files import one_line
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=10**4)]
+Depth = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Multiplier = Annotated[float, Field(ge=0.01, le=100)]
 TransferSetting = Literal["trajectories only", "with source agent"]
+
+
+DEEPEST = 20
+OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 class Settings(BaseModel):
@@ -71,12 +85,12 @@ class GapSettings(Settings):
 class DreamerSettings(Settings):
     """World model, actor and critic: sizes, losses and optimisers, the same for source, oracle and target."""
 
-    deter: Count
-    stoch: Count
-    hidden: Count
-    layers: Count
-    batch: Count
-    length: Annotated[int, Field(ge=2)]
+    deter: Width
+    stoch: Width
+    hidden: Width
+    layers: Depth
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
     starts: Count
     horizon: Count
     discount: Annotated[float, Field(gt=0, lt=1)]
@@ -139,19 +153,19 @@ class ExploreSettings(Settings):
     random: Fraction
     source_policy: Fraction
     source_noise: NonNegative
-    members: Annotated[int, Field(ge=2)]
+    members: Annotated[int, Field(ge=2, le=100)]
     update_ratio: Positive
 
 
 class BeliefSettings(Settings):
     """The prior-belief network and its random subsets: at most ``frames`` records, ``max_skip`` apart."""
 
-    hidden: Count
+    hidden: Width
     frames: Count
     max_skip: Count
     subsets: Count
-    batch: Count
-    length: Annotated[int, Field(ge=2)]
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
     lr: Positive
     min_std: Positive
     updates: Count
@@ -161,7 +175,7 @@ class CemSettings(Settings):
     """The cross-entropy search over action sequences."""
 
     iterations: Count
-    population: Annotated[int, Field(ge=2)]
+    population: Annotated[int, Field(ge=2, le=10**9)]
     elite_fraction: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     initial_std: Positive
@@ -175,7 +189,7 @@ class MatchSettings(Settings):
     weight of "unpaid" against a perfect match.
     """
 
-    window: Annotated[int, Field(ge=3)]
+    window: Annotated[int, Field(ge=3, le=10**9)]
     stride: Count
     pool_stride: Count
     slack: NonNegative
@@ -197,7 +211,7 @@ class LabelSettings(Settings):
 
     segments: Count
     prefix: Count
-    reference: Annotated[int, Field(ge=2)]
+    reference: Annotated[int, Field(ge=2, le=10**9)]
     slack: NonNegative
     band: Fraction
     initial_latents: Count
@@ -225,7 +239,7 @@ class TargetSettings(Settings):
     recent_rounds: Count
     realign: CountOrNone
     belief_every: Count
-    members: Count
+    members: Annotated[int, Field(ge=1, le=100)]
     pessimism: NonNegative
     reward_lr: Positive
     imagined_weight: NonNegative
@@ -244,12 +258,12 @@ class PadaSettings(Settings):
 
     source: Literal["simulator", "learned"]
     source_updates: Count
-    hidden: Count
+    hidden: Width
     first_steps: Count
     first_noise: Positive
     noise: NonNegative
     lr: Positive
-    batch: Count
+    batch: Width
     update_ratio: Positive
     cem: CemSettings
 
@@ -266,9 +280,9 @@ class BcoSettings(Settings):
     history: Count
     random: Fraction
     noise: NonNegative
-    hidden: Count
+    hidden: Width
     lr: Positive
-    batch: Count
+    batch: Width
     update_ratio: Positive
 
 
@@ -284,7 +298,7 @@ class EvaluateSettings(Settings):
     policy for the label correlation; ``confidence`` of the intervals.
     """
 
-    episodes: Annotated[int, Field(ge=2)]
+    episodes: Annotated[int, Field(ge=2, le=10**9)]
     curve_episodes: Count
     heldout_episodes: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -321,26 +335,40 @@ class Params(Settings):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and validate the settings; every mistake is a ``UserError`` of one line that names file and key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        demand_plain(text)
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the project") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    except Exception as error:
+        # Besides its own errors the parser lets through those of the types: a 13th month is a ValueError.
+        raise UserError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, content)}") from None
+        raise UserError(f"{path}: {one_line(explain(error))}") from None
     if params.task not in params.tasks:
         raise UserError(
-            f"{path}: task: {params.task!r} has no entry under `tasks`; "
+            f"{path}: task: {one_line(repr(params.task))} has no entry under `tasks`; "
             f"{did_you_mean(params.task, params.tasks)}add one with its action_repeat and budgets"
         )
     return params
 
 
-def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
+def demand_plain(text: str) -> None:
+    """Raise ValueError for YAML that no settings need and that can cost any amount of memory or time to read."""
+    depth = 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("it holds an alias (*name); write the value out")
+
+
+def explain(error: ValidationError) -> str:
     """The first mistake in a sentence: key, what is wrong, what was found, and how many more there are."""
     mistakes = error.errors(include_url=False)
     first = mistakes[0]
@@ -352,7 +380,7 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> str:
     elif first["type"] == "missing":
         reason = "missing; put it back (see the params.yaml that came with the project)"
     else:
-        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {reprlib.repr(first['input'])}"
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     return f"{key}: {reason}{more}"
 
@@ -370,5 +398,5 @@ def siblings(location: tuple[int | str, ...]) -> list[str]:
 
 def did_you_mean(word: str, known: Any) -> str:
     """A hint at the nearest known word, or nothing."""
-    nearest = difflib.get_close_matches(word, list(known), 1)
+    nearest = difflib.get_close_matches(word[:100], list(known), 1)
     return f"did you mean {nearest[0]!r}? " if nearest else ""

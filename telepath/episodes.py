@@ -12,14 +12,16 @@ Shape letters, for the whole project:
 """
 
 import io
+import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from telepath.errors import UserError
+from telepath.files import MEND, one_line, read, write_atomically
 
 Array = np.ndarray
 
@@ -72,24 +74,64 @@ def total_steps(episodes: Sequence[Episode]) -> int:
 
 
 def save_arrays(path: Path, arrays: dict[str, Array]) -> None:
-    """Write arrays as an npz whose bytes depend on nothing but the arrays (no clock, no name of the machine)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    """Write arrays as an npz whose bytes depend on nothing but the arrays (no clock, no name of the machine).
+
+    All or nothing; ``UserError`` where the file cannot be written.
+    """
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
-    """Read the named arrays; a missing, truncated or foreign file is a ``UserError`` that names it."""
+    """Read the named arrays; a missing, truncated or foreign file is a ``UserError`` that names it.
+
+    Only what ``save_arrays`` writes is read: no pickles, nothing compressed, no array larger than its bytes on disk.
+    """
+    data = read(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{path}: not a readable array file ({error}); delete it and run `dvc repro`") from None
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {name: read_member(archive, name) for name in names}
+    except Exception as error:
+        # Whatever a parser trips over in damaged bytes, it means one thing to the user.
+        raise UserError(f"{path}: not a readable array file ({one_line(error)}); {MEND}") from None
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> Array:
+    """One array of an npz; ValueError where it is not as ``save_arrays`` writes it."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed, which Telepath never does")
+    buffer = io.BytesIO(archive.read(entry))
+    if np.lib.format.read_magic(buffer) != (1, 0):
+        raise ValueError(f"{name} is in another format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {dtype}, not numbers")
+    body = buffer.read()
+    # Before anything of that size is made room for.
+    if math.prod(shape) * dtype.itemsize != len(body):
+        raise ValueError(f"{name} is not as long as it says")
+    array = np.frombuffer(body, dtype) if body else np.empty(0, dtype)
+    return array.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def demand(path: Path, arrays: Mapping[str, Array], kinds: Mapping[str, str]) -> None:
+    """Raise ``UserError`` for the first array that is not of its kind: 'f2' is two-dimensional and of finite floats.
+
+    The letters are numpy's: f, i and b for floats, integers and booleans.
+    """
+    for name, kind in kinds.items():
+        array = arrays[name]
+        if (array.dtype.kind, array.ndim) != (kind[0], int(kind[1])):
+            raise UserError(f"{path}: {name} is {array.dtype} of shape {array.shape}, which cannot be; {MEND}")
+        if kind[0] == "f" and not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise UserError(f"{path}: {name}{place} is {array[tuple(place)]}, not a finite number; {MEND}")
 
 
 def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
@@ -107,15 +149,29 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     save_arrays(path, arrays)
 
 
-def load_episodes(path: Path, *, rewarded: bool) -> list[Episode]:
-    """Read episodes; with ``rewarded`` the file must hold rewards, without it the rewards are not even read."""
-    names = ["length", "terminal", "observation", "action"] + (["reward"] if rewarded else [])
-    arrays = load_arrays(path, names)
-    ends = np.cumsum(arrays["length"])
-    if len(ends) == 0 or any(ends[-1] != len(arrays[n]) for n in names[2:]):
-        raise UserError(f"{path}: the episode lengths do not fit the records; delete it and run `dvc repro`")
+def load_episodes(path: Path, *, rewarded: bool, dims: tuple[int, int] | None = None) -> list[Episode]:
+    """Read episodes; with ``rewarded`` the file must hold rewards, without it the rewards are not even read.
+
+    dims: D and A of the task, where they are known. What does not fit or is not finite is a ``UserError``.
+    """
+    kinds = {"length": "i1", "terminal": "b1", "observation": "f2", "action": "f2"} | (
+        {"reward": "f1"} if rewarded else {}
+    )
+    arrays = load_arrays(path, list(kinds))
+    demand(path, arrays, kinds)
+    length, records = arrays["length"], list(kinds)[2:]
+    # Every length first: a sum of wild ones may come out right, or overflow.
+    total = len(arrays["action"])
+    if len(length) == 0 or length.min() < 2 or length.max() > total or len(arrays["terminal"]) != len(length):
+        raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
+    if any(length.sum() != len(arrays[name]) for name in records):
+        raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
+    found = arrays["observation"].shape[1], arrays["action"].shape[1]
+    if dims is not None and found != dims:
+        raise UserError(f"{path}: holds episodes of another task (dimensions {found}, not {dims}); {MEND}")
+    ends = np.cumsum(length)
     episodes = []
-    for begin, end, terminal in zip(ends - arrays["length"], ends, arrays["terminal"], strict=True):
+    for begin, end, terminal in zip(ends - length, ends, arrays["terminal"], strict=True):
         reward = arrays["reward"][begin:end] if rewarded else None
         episodes.append(Episode(arrays["observation"][begin:end], arrays["action"][begin:end], reward, bool(terminal)))
     return episodes

@@ -12,6 +12,7 @@ from stages.dependencies import PACKAGES, ROOT, imported, local_imports
 # Lowest first; those in one tuple do not know each other.
 LAYERS = (
     ("telepath/errors",),
+    ("telepath/files",),
     ("telepath/config",),
     ("telepath/episodes",),
     ("telepath/runtime",),

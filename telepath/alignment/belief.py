@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from telepath.alignment.segments import Segments
 from telepath.config import BeliefSettings
-from telepath.dreamer.learner import descend
+from telepath.dreamer.learner import descend, tensors_of
 from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.replay import Replay
 from telepath.dreamer.rssm import Latent, WorldModel
@@ -43,7 +43,7 @@ class BeliefNet(nn.Module):
         stored = load_state(path, kind="belief")
         try:
             net.load_state_dict(stored["weights"])
-        except RuntimeError:
+        except (KeyError, TypeError, AttributeError, RuntimeError):
             raise UserError(f"{path}: does not fit the world model; run `dvc repro` to remake it") from None
         return net
 
@@ -126,8 +126,8 @@ class BeliefLearner:
     ):
         self.net, self.model, self.settings = net, model, settings
         self.step_seconds, self.rng = step_seconds, rng
-        self.parameters = list(net.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, settings.lr, eps=1e-6, fused=True)
+        self.parameters = dict(net.named_parameters())
+        self.optimizer = torch.optim.Adam(self.parameters.values(), settings.lr, eps=1e-6, fused=True)
 
     def update(self, observation: Tensor, latent: Latent) -> dict[str, float]:
         """One step on filtered windows, (T, B, ...), detached."""
@@ -141,7 +141,7 @@ class BeliefLearner:
         )
         belief = self.net(subsets.observation, subsets.seconds, subsets.known)
         loss = belief.negative_log_likelihood(subsets.feature).mean() / subsets.feature.shape[-1]
-        descend(self.optimizer, self.parameters, loss, 10.0, "belief net")
+        descend(self.optimizer, self.parameters, loss, 10.0, "belief net", tensors_of(subsets))
         return {"belief": float(loss.detach())}
 
     def state(self) -> dict[str, Any]:

@@ -65,8 +65,13 @@ class SourcePool:
         return Matches(np.take_along_axis(pairs, order, 1), np.take_along_axis(cost, order, 1))
 
     def label(self, episode: Episode) -> ReplayLabels:
-        """Label every record of a target episode from the windows that cover it."""
+        """Label every record of a target episode from the windows that cover it.
+
+        An episode shorter than a window (a diverging simulator cut it short) matches nothing.
+        """
         n, last = self.settings.window, len(episode) - self.settings.window
+        if last < 0:
+            return ReplayLabels(np.zeros(len(episode), np.float32), np.zeros(len(episode), np.float32))
         starts = np.unique(np.append(np.arange(0, last, self.settings.stride), last))
         frames = self.scale(episode.observation)
         windows = np.stack([frames[s : s + n] for s in starts])

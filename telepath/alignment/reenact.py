@@ -22,6 +22,7 @@ from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array, Episode
+from telepath.errors import Fault, UserError
 
 
 class Alignments(NamedTuple):
@@ -144,6 +145,10 @@ class Reenactor:
         coverage, cost = np.zeros_like(rate), np.zeros(len(segments), np.float32)
         for s in range(len(segments)):
             path, total = dtw_path(reference[s], candidate[s], self._window(), open_end=True, slope=self.slope)
+            if not math.isfinite(total):
+                origin = segments.origin[s].tolist()
+                evidence = {"reference": reference[s], "imagined": observation[s], "actions": actions[s]}
+                raise Fault(f"re-enactment: what the model imagines for segment {origin} is not finite", evidence)
             paths[s] = np.concatenate([path, np.repeat(path[-1:], size - len(path), axis=0)])
             rate[s], coverage[s] = split_rewards(
                 path, segments.rate[s], self.length, self.rates.ratio, self.settings.split
@@ -163,7 +168,9 @@ class Reenactor:
         after = max(self.length, math.ceil(ratio * settings.reference))
         fitting = [e for e, episode in enumerate(episodes) if len(episode) > first + after]
         if not fitting:
-            raise ValueError(f"no target episode holds a segment of {first + after + 1} records")
+            raise UserError(
+                f"gap: no target episode holds a segment of {first + after + 1} records; choose a milder gap"
+            )
         prefix, reference, actions, origin = [], [], [], []
         for e in rng.choice(fitting, count):
             t = int(rng.integers(first, len(episodes[e]) - after))

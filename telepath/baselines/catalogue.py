@@ -10,10 +10,14 @@ from telepath.baselines.rival import Allowed, Rival
 from telepath.config import BcoSettings, PadaSettings
 from telepath.envs.rollout import Policy
 from telepath.errors import UserError
+from telepath.files import one_line
 from telepath.runtime.store import load_state, save_state
 
-POLICIES: dict[str, Callable[[dict[str, Any]], Policy]] = {"pada": adapted_policy, "bco": cloned_policy}
-"""Name of a rival, as in params.yaml -> its policy, from its artefact."""
+POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
+    "pada": adapted_policy,
+    "bco": lambda stored, path: cloned_policy(stored),
+}
+"""Name of a rival, as in params.yaml -> its policy, from its artefact and where that was read."""
 
 
 def make_rival(allowed: Allowed, settings: PadaSettings | BcoSettings) -> Rival:
@@ -31,9 +35,10 @@ def save_policy(path: Path, name: str, task: str, rival: Rival) -> None:
 def load_policy(path: Path, name: str, task: str) -> Policy:
     """Read a rival's policy; one of another rival or task is a ``UserError``."""
     stored = load_state(path, kind="rival")
-    if (stored["rival"], stored["task"]) != (name, task):
-        raise UserError(
-            f"{path}: holds {stored['rival']} for {stored['task']}, not {name} for {task}; "
-            "run `make rivals` to remake it"
-        )
-    return POLICIES[name](stored)
+    try:
+        found = f"{stored['rival']} for {stored['task']}"
+        if found == f"{name} for {task}":
+            return POLICIES[name](stored, path)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: holds no policy ({one_line(error)}); run `make rivals` to remake it") from None
+    raise UserError(f"{path}: holds {one_line(found)}, not {name} for {task}; run `make rivals` to remake it")

@@ -38,6 +38,7 @@ action with standard deviation 0.5. Different, and why:
 - The CEM actions are not cloned into a policy that the search would begin at (optional there).
 """
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -277,9 +278,9 @@ class Pada:
         self.steps, self.updates = state["steps"], state["updates"]
 
 
-def adapted_policy(stored: dict[str, Any]) -> AdaptedPolicy:
-    """The policy that ``Pada.artefact()`` describes."""
-    agent = Agent.from_artefact(stored["source"])
+def adapted_policy(stored: dict[str, Any], path: Path) -> AdaptedPolicy:
+    """The policy that ``Pada.artefact()`` describes; ``path`` is where it was read."""
+    agent = Agent.from_artefact(stored["source"], path)
     deviation = Deviation(agent.model.observation_dim, agent.model.action_dim, stored["hidden"])
     deviation.load_state_dict(stored["deviation"])
     return AdaptedPolicy(ActionHold(agent.policy(), stored["rate_ratio"]), deviation, CemSettings(**stored["cem"]))

@@ -59,15 +59,16 @@ class Fit:
     def __init__(self, name: str, regressor: Regressor, lr: float, batch: int, seed: int):
         """``name``: what an error calls it."""
         self.name, self.regressor, self.batch = name, regressor, batch
-        self.parameters = list(regressor.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr, eps=1e-6, fused=True)
+        self.parameters = dict(regressor.named_parameters())
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr, eps=1e-6, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
 
     def update(self, inputs: Tensor, outputs: Tensor) -> float:
         """One step on pairs drawn from all of inputs (N, n) and outputs (N, m); returns the loss before it."""
         chosen = torch.randint(len(inputs), (self.batch,), generator=self.generator)
-        loss = self.regressor.loss(inputs[chosen], outputs[chosen])
-        descend(self.optimizer, self.parameters, loss, GRAD_CLIP, self.name)
+        pairs = {"inputs": inputs[chosen], "outputs": outputs[chosen]}
+        loss = self.regressor.loss(**pairs)
+        descend(self.optimizer, self.parameters, loss, GRAD_CLIP, self.name, pairs)
         return float(loss.detach())
 
     def state(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
 from telepath.episodes import Array
 from telepath.errors import UserError
+from telepath.files import one_line
 from telepath.runtime.store import load_state, save_state
 
 
@@ -51,17 +52,26 @@ class Agent(nn.Module):
     @classmethod
     def load(cls, path: Path, task: str) -> "Agent":
         """Read an agent; one of another task is a ``UserError``."""
-        stored = load_state(path, kind="agent")
-        if stored["task"] != task:
-            raise UserError(f"{path}: holds an agent for {stored['task']}, not {task}; run `dvc repro` to remake it")
-        return cls.from_artefact(stored)
+        agent = cls.from_artefact(load_state(path, kind="agent"), path)
+        if agent.task != task:
+            raise UserError(f"{path}: holds an agent for {agent.task}, not {task}; run `dvc repro` to remake it")
+        return agent
 
     @classmethod
-    def from_artefact(cls, stored: dict[str, Any]) -> "Agent":
-        """The agent that ``artefact()`` describes."""
-        settings = DreamerSettings(**stored["settings"])
-        agent = cls(stored["task"], stored["observation_dim"], stored["action_dim"], settings)
-        agent.load_state_dict(stored["weights"])
+    def from_artefact(cls, stored: dict[str, Any], path: Path) -> "Agent":
+        """The agent that ``artefact()`` describes; where it describes none, a ``UserError`` that names the file."""
+        try:
+            settings = DreamerSettings(**stored["settings"])
+            task, dims = str(stored["task"]), (int(stored["observation_dim"]), int(stored["action_dim"]))
+            with torch.device("meta"):  # shapes alone: nothing is made room for before they fit
+                wanted = {name: tensor.shape for name, tensor in cls(task, *dims, settings).state_dict().items()}
+            if wanted != {name: tensor.shape for name, tensor in stored["weights"].items()}:
+                raise ValueError("its weights do not fit its settings")
+            agent = cls(task, *dims, settings)
+            agent.load_state_dict(stored["weights"])
+        except Exception as error:
+            reason = f"holds an agent that cannot be built ({one_line(error)})"
+            raise UserError(f"{path}: {reason}; run `dvc repro` to remake it") from None
         return agent
 
 

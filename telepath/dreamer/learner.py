@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from telepath.dreamer.behavior import Behavior, Horizon, behavior_loss
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
+from telepath.errors import Fault
 from telepath.runtime.device import side_by_side
 
 HeadLoss = Callable[[Latent, Batch], Tensor]
@@ -35,8 +36,10 @@ class ModelLearner:
     ):
         self.model, self.settings, self.generator = model, settings, generator
         self.head_loss = head_loss
-        self.parameters = [*model.parameters(), *(head.parameters() if head is not None else [])]
-        self.optimizer = torch.optim.Adam(self.parameters, settings.model_lr, eps=1e-6, fused=True)
+        self.parameters = dict(model.named_parameters())
+        if head is not None:
+            self.parameters |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
+        self.optimizer = torch.optim.Adam(self.parameters.values(), settings.model_lr, eps=1e-6, fused=True)
 
     def update(self, batch: Batch) -> tuple[Latent, Figures]:
         """One step. Returns the filtered states (T, B, ...), detached, and the losses."""
@@ -46,7 +49,7 @@ class ModelLearner:
         if self.head_loss is not None:
             head = self.head_loss(observed.latent, batch)
             total, figures["head"] = total + head, float(head.detach())
-        descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model")
+        descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model", tensors_of(batch))
         return observed.latent.detach(), figures
 
     def state(self) -> dict[str, Any]:
@@ -84,10 +87,11 @@ class BehaviorLearner:
         self.horizon = Horizon.at(settings, rate_ratio)
         # A longer horizon, in steps, from fewer starts: an update costs the same at any control rate.
         self.starts = math.ceil(settings.starts / max(1.0, rate_ratio))
-        self.actor_parameters = list(behavior.actor.parameters())
-        self.critic_parameters = list(behavior.critic.net.parameters())
-        self.actor_optimizer = torch.optim.Adam(self.actor_parameters, settings.actor_lr, eps=1e-6, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic_parameters, settings.critic_lr, eps=1e-6, fused=True)
+        self.actor_parameters = dict(behavior.actor.named_parameters())
+        self.critic_parameters = dict(behavior.critic.net.named_parameters())
+        actor, critic = self.actor_parameters.values(), self.critic_parameters.values()
+        self.actor_optimizer = torch.optim.Adam(actor, settings.actor_lr, eps=1e-6, fused=True)
+        self.critic_optimizer = torch.optim.Adam(critic, settings.critic_lr, eps=1e-6, fused=True)
 
     @torch.no_grad()
     def look(self) -> None:
@@ -99,9 +103,9 @@ class BehaviorLearner:
         """One step from a random subset of filtered states (T, B, ...), with the model last looked at."""
         start = subset(states, self.starts, self.generator)
         loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
-        clip = self.settings.grad_clip
-        descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor")
-        descend(self.critic_optimizer, self.critic_parameters, loss.critic, clip, "critic")
+        clip, inputs = self.settings.grad_clip, tensors_of(start)
+        descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
+        descend(self.critic_optimizer, self.critic_parameters, loss.critic, clip, "critic", inputs)
         self.behavior.follow()
         return {"value": float(loss.value)}
 
@@ -164,15 +168,43 @@ def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
 
 
 def descend(
-    optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor], loss: Tensor, clip: float, name: str
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    loss: Tensor,
+    clip: float,
+    name: str,
+    inputs: Mapping[str, Tensor],
 ) -> None:
-    """One clipped gradient step; a loss or gradient that is not finite stops the run and names the part."""
+    """One clipped gradient step on the named ``parameters``.
+
+    A loss or gradient that is not finite is a ``Fault`` before anything is changed: it names the part and the first bad
+    tensor, be it one of the ``inputs``, a parameter or a gradient, and holds the inputs.
+    """
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    gradients = {key: tensor.grad for key, tensor in parameters.items() if tensor.grad is not None}
+    norm = nn.utils.get_total_norm(gradients.values())
     if not math.isfinite(float(norm)) or not math.isfinite(float(loss.detach())):
-        raise FloatingPointError(f"{name}: the loss is {float(loss.detach())} and its gradient norm {float(norm)}")
+        suspects = {**inputs, **parameters, **{f"gradient of {key}": value for key, value in gradients.items()}}
+        figures = f"the loss is {float(loss.detach())} and its gradient norm {float(norm)}"
+        evidence = {key: value.detach().cpu().numpy() for key, value in inputs.items()}
+        raise Fault(f"{name}: {first_bad(suspects) or 'the loss'} is not finite: {figures}", evidence)
+    nn.utils.clip_grads_with_norm_(parameters.values(), clip, norm)
     optimizer.step()
     optimizer.zero_grad()
+
+
+def first_bad(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name and index of the first entry that is not finite."""
+    for name, tensor in tensors.items():
+        bad = ~torch.isfinite(tensor)
+        if bad.any():
+            return f"{name}{bad.nonzero()[0].tolist()}"
+    return None
+
+
+def tensors_of(record: NamedTuple) -> dict[str, Tensor]:
+    """The fields of a named tuple that are tensors."""
+    return {name: value for name, value in record._asdict().items() if isinstance(value, Tensor)}
 
 
 @torch.no_grad()

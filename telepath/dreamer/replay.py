@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from telepath.episodes import Array, Episode
+from telepath.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -76,7 +77,10 @@ class Replay:
         # An episode that a diverging simulator cut short may be too short for a window.
         usable = np.where(lengths >= length, lengths, 0)
         if not usable.any():
-            raise ValueError(f"no episode is as long as a window of {length} records; the longest has {lengths.max()}")
+            longest = f"the longest has {lengths.max()}: the simulator diverges"
+            raise UserError(
+                f"gap: no episode is as long as a window of {length} records; {longest}; choose a milder one"
+            )
         chance = usable / usable.sum()
         if self.recency is not None:
             late = np.where(np.arange(len(usable)) >= len(usable) - self.recency.episodes, usable, 0)

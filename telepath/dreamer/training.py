@@ -21,6 +21,7 @@ from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
+from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 
@@ -172,4 +173,4 @@ class OnlineTraining:
 
 def save_curve(path: Path, curve: list[tuple[int, int, float]]) -> None:
     """Write a learning curve as CSV: steps, updates, return of every collected episode."""
-    pd.DataFrame(curve, columns=["steps", "updates", "return"]).to_csv(path, index=False)
+    write_atomically(path, pd.DataFrame(curve, columns=["steps", "updates", "return"]).to_csv(index=False))

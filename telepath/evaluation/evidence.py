@@ -1,5 +1,6 @@
 """What the report rests on: the tables and arrays that the earlier stages left, read and checked."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +10,21 @@ import numpy as np
 import pandas as pd
 
 from telepath.alignment.segments import cut_segments
-from telepath.episodes import Array, load_arrays, load_episodes
+from telepath.episodes import Array, demand, load_arrays, load_episodes
 from telepath.errors import UserError
+from telepath.files import MEND, one_line, read
 
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 """Whose held-out episodes the index ``policy`` of the held-out arrays means."""
 
-FACTS = ("source_steps", "target_steps", "observation_names", "frame_seconds")
-"""What the evaluation must tell besides its tables."""
+FACTS = {"source_steps": int, "target_steps": int, "observation_names": list, "frame_seconds": float}
+"""What the evaluation must tell besides its tables, and its type."""
+
+WORDS = ("agent",)
+"""Columns that hold no numbers."""
+
+GAPS = ("final_score", "inferred_return", "low", "high")
+"""Columns that may have gaps."""
 
 
 class Reenactments(NamedTuple):
@@ -57,39 +65,55 @@ class Evidence(NamedTuple):
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A CSV file that has at least these columns and a row; otherwise a ``UserError`` that names it."""
+    data = read(path)
     try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable table ({error}); delete it and run `dvc repro`") from None
+        table = pd.read_csv(io.BytesIO(data))
+    except Exception as error:
+        # Whatever a parser trips over in damaged bytes, it means one thing to the user.
+        raise UserError(f"{path}: not a readable table ({one_line(error)}); {MEND}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing or table.empty:
         what = f"lacks {', '.join(missing)}" if missing else "has no rows"
-        raise UserError(f"{path}: {what}; delete it and run `dvc repro`")
+        raise UserError(f"{path}: {what}; {MEND}")
+    for name in columns:
+        if name not in WORDS and not pd.api.types.is_numeric_dtype(table[name]):
+            raise UserError(f"{path}: {name} holds other things than numbers; {MEND}")
+        if name not in GAPS and table[name].isna().any():
+            raise UserError(f"{path}: {name} has gaps; {MEND}")
     return table
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The evaluation's facts; otherwise a ``UserError`` that names the file."""
+    data = read(path)
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run `dvc repro`") from None
+        facts = dict(json.loads(data))
+    except Exception as error:
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)}); {MEND}") from None
     missing = [name for name in FACTS if name not in facts]
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and run `dvc repro`")
-    return dict(facts)
+        raise UserError(f"{path}: lacks {', '.join(missing)}; {MEND}")
+    for name, kind in FACTS.items():
+        if not isinstance(facts[name], kind):
+            raise UserError(f"{path}: {name} is {one_line(repr(facts[name]))}, which cannot be; {MEND}")
+    return facts
 
 
 def read_reenactments(
     labels: Path, source_episodes: Path, prefix: int, reference: int, source_repeat: int
 ) -> Reenactments:
     """The label stage's re-enactments, beside the source segments cut anew; lengths in source steps."""
-    names = ("origin", "observation", "path", "cost", "history", "scale", "tau")
-    stored = load_arrays(labels, names)
+    kinds = {
+        "origin": "i2",
+        "observation": "f3",
+        "path": "i3",
+        "cost": "f1",
+        "history": "f2",
+        "scale": "f1",
+        "tau": "f0",
+    }
+    stored = load_arrays(labels, list(kinds))
+    demand(labels, stored, kinds)
     episodes = load_episodes(source_episodes, rewarded=True)
     try:
         segments = cut_segments(episodes, stored["origin"], prefix, reference, source_repeat)
@@ -110,9 +134,11 @@ def read_reenactments(
 
 def read_heldout(path: Path) -> dict[str, Array]:
     """True, inferred and predicted reward of held-out records; a ``UserError`` where lengths differ."""
-    arrays = load_arrays(path, ("true", "inferred", "predicted", "confidence", "policy"))
+    kinds = {"true": "f1", "inferred": "f1", "predicted": "f1", "confidence": "f1", "policy": "i1"}
+    arrays = load_arrays(path, list(kinds))
+    demand(path, arrays, kinds)
     if len({len(array) for array in arrays.values()}) != 1:
-        raise UserError(f"{path}: its arrays differ in length; delete it and run `dvc repro`")
+        raise UserError(f"{path}: its arrays differ in length; {MEND}")
     return arrays
 
 

@@ -5,6 +5,7 @@ that dark pages do not swallow the axes. Colours are those of Okabe and Ito, whi
 tell apart, and each agent keeps its own in all pictures.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from telepath.episodes import Array
 from telepath.evaluation.evidence import Reenactments, heldout_of
 from telepath.evaluation.scores import correlation, mean_interval
+from telepath.files import write_atomically
 
 INK, FAINT = "#333333", "#ABABAB"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -79,8 +81,9 @@ def drawing(path: Path, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(8, height), dpi=160, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
         yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", metadata={"Software": None})
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", metadata={"Software": None})
+        write_atomically(path, picture.getvalue())
 
 
 def thousands(axis: Any) -> None:

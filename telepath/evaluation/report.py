@@ -10,6 +10,7 @@ from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
 from telepath.evaluation.findings import AGENTS, Findings, Metrics, find
 from telepath.evaluation.page import share, write_page
 from telepath.evaluation.scores import ratio, significant
+from telepath.files import write_atomically
 
 
 def write_report(evidence: Evidence, params: Params, folder: Path = Path("reports")) -> Metrics:
@@ -21,8 +22,8 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
     draw(findings, evidence, params, folder / "figures")
     metrics = {name: significant(value) for name, value in sorted(findings.metrics.items())}
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-    (folder / "metrics.json").write_text(text, encoding="utf-8")
-    (folder / "index.md").write_text(write_page(findings, evidence, params), encoding="utf-8")
+    write_atomically(folder / "metrics.json", text)
+    write_atomically(folder / "index.md", write_page(findings, evidence, params))
     return metrics
 
 

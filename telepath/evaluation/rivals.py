@@ -10,6 +10,7 @@ from telepath.evaluation.figures import NAMES, percent
 from telepath.evaluation.findings import differences
 from telepath.evaluation.page import TELEPATH_SEES, sides, table
 from telepath.evaluation.scores import mean_interval, significant
+from telepath.files import write_atomically
 
 RIVALS = {"pada": "PADA", "bco": "BCO"}
 """Name of a rival, as in params.yaml -> what people call it, in the order in which they are shown."""
@@ -52,8 +53,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
 
     Of the settings it reads ``task``, ``seed``, ``gap``, the source's action repeat and ``evaluate``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    comparison.to_csv(folder / "rivals.csv", index=False)
+    write_atomically(folder / "rivals.csv", comparison.to_csv(index=False))
     rows = [
         [
             f"**{NAMES[agent]}**" if agent == "telepath" else (NAMES | RIVALS)[agent],
@@ -80,4 +80,4 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
         "What each rival is, with its paper and what differs from it: the modules of `telepath/baselines/`. Made by "
         "`make rivals`.",
     ]
-    (folder / "rivals.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write_atomically(folder / "rivals.md", "\n\n".join(sections) + "\n")

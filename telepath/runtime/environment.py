@@ -4,6 +4,7 @@ import math
 import os
 
 from telepath.errors import UserError
+from telepath.files import one_line
 
 
 def seconds(variable: str, default: float) -> float:
@@ -16,15 +17,24 @@ def seconds(variable: str, default: float) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise UserError(f"{variable}: {text!r} is not a number of seconds; set it to 0 or more, or unset it")
+        raise UserError(
+            f"{variable}: {one_line(repr(text))} is not a number of seconds; set it to 0 or more, or unset it"
+        )
     return value
 
 
+MOST = 1024
+"""No number of threads or processes that we are asked for makes sense beyond it."""
+
+
 def count(variable: str, default: int) -> int:
-    """A whole number, 1 or more; anything else is a ``UserError`` that names the variable."""
+    """A whole number from 1 to ``MOST``; anything else is a ``UserError`` that names the variable."""
     text = os.environ.get(variable, "").strip()
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"{variable}: {text!r} is not a whole number of 1 or more; mend it, or unset it")
+    # The length comes first: Python refuses to convert thousands of digits.
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 0 < int(text) <= MOST):
+        raise UserError(
+            f"{variable}: {one_line(repr(text))} is not a whole number from 1 to {MOST}; mend it or unset it"
+        )
     return int(text)

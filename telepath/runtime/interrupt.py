@@ -1,6 +1,7 @@
 """Stopping: signals become KeyboardInterrupt, and no stage outlives the process that ordered it.
 
-Raising at once is enough, because every file is written whole or not at all: there is no state to tidy up.
+Raising at once is enough, because every file is written whole or not at all: there is no state to tidy up. For the same
+reason a stage that does not come to raise, deep in a compiler, say, may be ended where it stands.
 """
 
 import ctypes
@@ -8,10 +9,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130
+GRACE = 3.0
+"""Seconds from a signal to the end of the process, come what may."""
 
 
 def stop_on_signals() -> None:
@@ -19,6 +24,34 @@ def stop_on_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in STOPPING:
             signal.signal(number, _interrupt)
+
+
+def insist_on_signals() -> None:
+    """End the process with status 130 if it has not ended by itself ``GRACE`` seconds after one of those signals.
+
+    Python hands a signal over only between two of its own instructions, and a compiler may keep it from that for long.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # Here the C handler leaves the number of every signal, whatever the main thread is at.
+        ear, mouth = os.pipe()
+        os.set_blocking(mouth, False)
+        signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+        threading.Thread(target=_insist, args=(ear,), name="insist", daemon=True).start()
+
+
+def _insist(ear: int) -> None:
+    while os.read(ear, 1)[0] not in STOPPING:
+        pass
+    time.sleep(GRACE)
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")  # the live line has hidden the cursor
+    os._exit(INTERRUPTED)
+
+
+def die_on_signals() -> None:
+    """Have SIGINT and SIGTERM end the process at once and without a word: there is no work to be stopped yet."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -29,13 +62,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent process dies, so that no orphan runs on. Only Linux can.
+    """Have the kernel kill this process when its parent dies, so that no orphan runs on. Only Linux can.
 
     Good as an initialiser of worker processes, too.
     """
     if sys.platform != "linux":
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel knew of our wish
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -11,30 +11,36 @@ from types import TracebackType
 from typing import Any, Self
 
 from telepath.errors import UserError
+from telepath.files import unwritable
 from telepath.runtime.environment import seconds
 from telepath.runtime.store import load_state, save_state
 
 DEFAULT_SECONDS = 30.0
+PATIENCE = 1.0
+"""Seconds to wait for a lock: whoever was stopped just now may take a moment to go."""
 
 
 class Scratch:
     """A folder with one checkpoint, locked for as long as the ``with`` block lasts.
 
     The lock is the kernel's (``fcntl``): it goes when the process goes, however that happens, and forked
-    workers do not inherit it. ``TELEPATH_CHECKPOINT_SECONDS`` is the time between checkpoints (default 30;
-    0: a checkpoint each time).
+    workers do not inherit it. A process has one ``Scratch`` for a folder; its ``with`` blocks may be nested.
+    ``TELEPATH_CHECKPOINT_SECONDS`` is the time between checkpoints (default 30; 0: a checkpoint each time).
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._state = folder / "state.safetensors"
+    def __init__(self, folder: Path, patience: float = PATIENCE):
+        self.folder, self._patience = folder, patience
+        self._state, self._finished = folder / "state.safetensors", folder / "finished"
         self._interval = seconds("TELEPATH_CHECKPOINT_SECONDS", DEFAULT_SECONDS)
         self._due = 0.0
         self._lock: int | None = None
+        self._depth = 0
 
     def __enter__(self) -> Self:
         """Take the lock; a ``UserError`` names the process that has it."""
-        self._lock = acquire(self.folder / "lock")
+        if self._depth == 0:
+            self._lock = acquire(self.folder / "lock", self._patience)
+        self._depth += 1
         self._due = time.monotonic() + self._interval
         return self
 
@@ -42,6 +48,9 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the lock back; a folder without a checkpoint goes too."""
+        self._depth -= 1
+        if self._depth:
+            return
         assert self._lock is not None
         if not self.holds_state():
             # While it is locked, so that nobody can have found the lock file who might still come to own it:
@@ -84,18 +93,42 @@ class Scratch:
     def clear(self) -> None:
         """Forget the checkpoint."""
         self._demand_lock()
-        for leftover in self.folder.glob("*state.safetensors*"):
-            leftover.unlink(missing_ok=True)
+        for leftover in (*self.folder.glob("*state.safetensors*"), self._finished):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+    def finish(self) -> None:
+        """The checkpoint has served, but keep it until ``sweep``: what was made of it is not yet in safety."""
+        self._demand_lock()
+        if self.holds_state():
+            self._finished.touch()
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether nobody will ever ask for this folder: its work is done, or it was killed before it had any."""
+        return self._finished.exists() or not self.holds_state()
 
     def _demand_lock(self) -> None:
         assert self._lock is not None, "a Scratch is written only inside its `with` block"
 
 
-def acquire(path: Path) -> int:
+def sweep(folder: Path, keep: Path) -> None:
+    """Remove the scratch folders under ``folder`` that are left over and not in use, all but ``keep``."""
+    for each in folder.glob("*/"):
+        with contextlib.suppress(UserError, OSError):
+            if each.name != keep.name and Scratch(each).is_left_over:
+                with Scratch(each, patience=0.0) as scratch:
+                    # Looked at again under the lock: somebody may have come and gone meanwhile.
+                    if scratch.is_left_over:
+                        scratch.clear()
+
+
+def acquire(path: Path, patience: float = 0.0) -> int:
     """Lock the file at ``path`` for this process alone and write our pid into it; returns its descriptor.
 
-    Raises ``UserError`` if another process has it.
+    Raises ``UserError`` if another process still has it after ``patience`` seconds.
     """
+    deadline = time.monotonic() + patience
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +136,7 @@ def acquire(path: Path) -> int:
         except FileNotFoundError:
             continue  # its owner removed the folder between the two calls
         except OSError as error:
-            raise UserError(f"{path}: cannot be opened ({error.strerror}); make the folder writable") from None
+            raise UserError(f"{path}: {unwritable(error)}") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_named(descriptor, path):
@@ -113,10 +146,16 @@ def acquire(path: Path) -> int:
         except (BlockingIOError, PermissionError):
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
             raise UserError(
                 f"{path.parent}: process {owner} is at work on the same stage with the same inputs; "
                 "wait until it is done, or stop it"
             ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(f"{path}: {unwritable(error)}") from None
         os.close(descriptor)
 
 

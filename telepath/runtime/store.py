@@ -9,10 +9,8 @@ In the skeleton a JSON list is a list and a JSON scalar is itself; all else is a
 ``{"tensor": name}``, ``{"array": name}`` or ``{"scalar": name}`` (the latter two come back as numpy's).
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,10 @@ import torch
 from torch import Tensor
 
 from telepath.errors import UserError
+from telepath.files import MEND, one_line, read, write_atomically
 
 VERSION = 1
 METADATA_KEY = "telepath"
-MEND = "delete it and run `dvc repro`"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
@@ -52,12 +50,7 @@ def load_state(path: Path, kind: str) -> Any:
     A file that is missing, truncated, damaged, foreign, of another kind or another format version is a
     ``UserError`` of one line.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) to make it") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
+    data = read(path)
     try:
         return unpack(data, kind)
     except Unreadable as error:
@@ -90,15 +83,21 @@ def unpack(data: bytes, kind: str) -> Any:
     try:
         header = json.loads(metadata[METADATA_KEY])
         version, digest = header["version"], header.pop("checksum")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except Exception:
         raise Unreadable("damaged") from None
     if version != VERSION:
-        raise Unreadable(f"written in format {version}, this version of Telepath reads format {VERSION}")
-    if digest != checksum(header, tensors):
+        raise Unreadable(f"written in format {one_line(version)}, this version of Telepath reads format {VERSION}")
+    try:
+        # A checksum is no signature: whoever made the file may have made it so that it fits, and the rest does not.
+        whole, found = digest == checksum(header, tensors), header["kind"]
+        state = decode(header["state"], tensors)
+    except Exception:
+        raise Unreadable("damaged") from None
+    if not whole:
         raise Unreadable("damaged (the checksum does not fit the content)")
-    if header["kind"] != kind:
-        raise Unreadable(f"holds {header['kind']!r} where {kind!r} is needed")
-    return decode(header["state"], tensors)
+    if found != kind:
+        raise Unreadable(f"holds {one_line(repr(found))} where {kind!r} is needed")
+    return state
 
 
 def encode(node: Any, tensors: dict[str, Tensor], place: str) -> Any:
@@ -168,34 +167,3 @@ def checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file at ``path`` in one step that survives a crash of the process or of the machine."""
-    # One fixed name beside the file: what a killed process leaves there, the next write takes over.
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(path.parent)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror}); make room for it or free the name"
-        raise UserError(f"{path}: {reason}") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the folder's entries on disk: a rename is safe only then."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,10 +10,28 @@ from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import FrameScale, Segments, choose_origins, cut_segments
 from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
-from telepath.episodes import Array, Episode, load_arrays, save_arrays
+from telepath.episodes import Array, Episode, demand, load_arrays, save_arrays
 from telepath.errors import UserError
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+
+KINDS = {
+    "scale": "f1",
+    "origin": "i2",
+    "tau": "f0",
+    "length": "i1",
+    "replay_rate": "f1",
+    "replay_confidence": "f1",
+    "noise": "f2",
+    "actions": "f3",
+    "observation": "f3",
+    "path": "i3",
+    "rate": "f2",
+    "coverage": "f2",
+    "cost": "f1",
+    "history": "f2",
+}
+"""The arrays on disk, as ``episodes.demand`` reads it."""
 
 
 class Labels(NamedTuple):
@@ -48,9 +66,19 @@ class Labels(NamedTuple):
     @staticmethod
     def load(path: Path, exploration: list[Episode], observation_dim: int) -> "Labels":
         """Read the labels; those of another exploration or task are a ``UserError``."""
-        names = ["scale", "origin", "tau", "length", "replay_rate", "replay_confidence", *Alignments._fields]
-        stored = load_arrays(path, names)
-        if stored["scale"].shape != (observation_dim,) or stored["length"].tolist() != [len(e) for e in exploration]:
+        stored = load_arrays(path, list(KINDS))
+        demand(path, stored, KINDS)
+        count, total = len(stored["origin"]), sum(len(e) for e in exploration)
+        fit = [
+            stored["scale"].shape == (observation_dim,),
+            stored["length"].tolist() == [len(e) for e in exploration],
+            len(stored["replay_rate"]) == len(stored["replay_confidence"]) == total,
+            stored["origin"].shape[1] == 2,
+            stored["observation"].shape[2] == observation_dim,
+            stored["history"].shape[1] == count,
+            all(len(stored[name]) == count for name in Alignments._fields if name != "history"),
+        ]
+        if not all(fit):
             raise UserError(f"{path}: holds labels for other exploration data; run `dvc repro` to remake it")
         cuts = np.cumsum(stored["length"])[:-1]
         replay = [
@@ -100,5 +128,11 @@ def chunk_indices(count: int, size: int) -> list[Array]:
 
 
 def segments_of(labels: Labels, source: list[Episode], settings: LabelSettings, source_repeat: int) -> Segments:
-    """The segments that were labelled, cut anew from the source episodes."""
+    """The segments that were labelled, cut anew from the source episodes; ``UserError`` where those are others."""
+    number, last = labels.origin.T
+    lengths = np.array([len(episode) for episode in source])
+    if not (number < len(source)).all() or not (number >= 0).all():
+        raise UserError("the labels belong to other source episodes; run `dvc repro` to remake them")
+    if not ((settings.prefix - 1 <= last) & (last + settings.reference < lengths[number])).all():
+        raise UserError("the labels belong to other source episodes; run `dvc repro` to remake them")
     return cut_segments(source, labels.origin, settings.prefix, settings.reference, source_repeat)

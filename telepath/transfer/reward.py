@@ -35,12 +35,18 @@ class RewardLearner:
 
     def __init__(self, reward: RewardEnsemble, settings: TargetSettings):
         self.reward, self.imagined_weight = reward, settings.imagined_weight
-        self.parameters = list(reward.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, settings.reward_lr, eps=1e-6, fused=True)
+        self.parameters = dict(reward.named_parameters())
+        self.optimizer = torch.optim.Adam(self.parameters.values(), settings.reward_lr, eps=1e-6, fused=True)
 
     def update(self, real: tuple[Tensor, Tensor, Tensor], imagined: tuple[Tensor, Tensor, Tensor]) -> float:
         """One step on (feature, rate, weight) of both kinds. Returns the loss on the real ones."""
         error = self.reward.error(*real)
         loss = error + self.imagined_weight * self.reward.error(*imagined)
-        descend(self.optimizer, self.parameters, loss, 10.0, "reward ensemble")
+        fields = ("feature", "rate", "weight")
+        inputs = {
+            f"{kind} {field}": tensor
+            for kind, lot in (("real", real), ("imagined", imagined))
+            for field, tensor in zip(fields, lot, strict=True)
+        }
+        descend(self.optimizer, self.parameters, loss, 10.0, "reward ensemble", inputs)
         return float(error.detach())

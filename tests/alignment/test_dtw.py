@@ -392,6 +392,7 @@ def test_works_where_nothing_can_be_written(tmp_path):
         "__init__.py",
         "errors.py",
         "episodes.py",
+        "files.py",
         "alignment/__init__.py",
         "alignment/dtw.py",
         "alignment/lanes.py",

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from telepath.dreamer.replay import Recency, Replay, gather
+from telepath.errors import UserError
 from tests.conftest import counting_episode
 
 
@@ -56,7 +57,7 @@ def test_gather_cuts_other_tracks_at_the_same_records() -> None:
 def test_an_episode_shorter_than_a_window_is_left_out() -> None:
     replay = Replay([counting_episode(0, 5), counting_episode(1, 9)])
     assert (replay.sample(50, 6, np.random.default_rng(0)).episode == 1).all()
-    with pytest.raises(ValueError, match="no episode is as long as a window of 10 records; the longest has 9"):
+    with pytest.raises(UserError, match="no episode is as long as a window of 10 records; the longest has 9"):
         replay.sample(2, 10, np.random.default_rng(0))
 
 

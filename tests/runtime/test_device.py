@@ -1,6 +1,7 @@
 """Threads from the environment, and determinism."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,7 +49,26 @@ def test_an_error_on_either_side_comes_out(monkeypatch: pytest.MonkeyPatch, thre
             side_by_side(here, there)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
+def test_ctrl_c_leaves_nothing_running_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_THREADS", "2")
+    limit_threads()
+    begun, ended = threading.Event(), threading.Event()
+
+    def here() -> None:
+        begun.wait()
+        raise KeyboardInterrupt
+
+    def there() -> None:
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(here, there)
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("value", ["2000", "9" * 5000, "0", "-1", "two", "1.5", "²"])
 def test_a_bad_number_names_the_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("TELEPATH_THREADS", value)
     with pytest.raises(UserError, match=r"^TELEPATH_THREADS: "):

@@ -56,3 +56,26 @@ def test_no_orphan_runs_on() -> None:
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=3)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+DEAF = """
+import time
+from telepath.runtime import interrupt
+interrupt.GRACE = 0.3
+# As where a signal is taken note of and no more: in a compiler, or in a callback that lets no exception out.
+interrupt._interrupt = lambda number, frame: None
+interrupt.stop_on_signals()
+interrupt.insist_on_signals()
+print("ready", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_does_not_come_to_raise_is_ended(number: signal.Signals) -> None:
+    with start(DEAF) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(5) == 130

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import torch
 
 from telepath.errors import UserError
-from telepath.runtime.resume import Scratch
+from telepath.runtime.resume import Scratch, sweep
 
 HOLDER = """
 import sys
+import threading
 from pathlib import Path
-from telepath.runtime.resume import Scratch
+from telepath.runtime.resume import Scratch, sweep
 with Scratch(Path(sys.argv[1])) as scratch:
     scratch.save({"held": True})
     print("held", flush=True)
@@ -112,5 +114,44 @@ def test_writing_without_the_lock_is_a_bug(tmp_path: Path) -> None:
 
 def test_where_no_folder_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be opened"), Scratch(tmp_path / "file" / "s"):
+    with pytest.raises(UserError, match="cannot be written"), Scratch(tmp_path / "file" / "s"):
         pass
+
+
+def test_blocks_may_be_nested_and_the_last_one_gives_the_lock_back(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    scratch = Scratch(folder)
+    with scratch:
+        with scratch:
+            scratch.save({"a": 1})
+        scratch.save({"a": 2})
+        # Another process cannot come in between: the inner block has not given the lock away.
+        other = subprocess.run([sys.executable, "-c", HOLDER, str(folder)], capture_output=True, text=True)
+        assert "is at work" in other.stderr
+        scratch.clear()
+    assert not folder.exists()
+
+
+def test_a_lock_is_waited_for_a_little(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        killer = threading.Timer(0.2, process.kill)
+        killer.start()
+        with Scratch(tmp_path) as scratch:
+            assert scratch.load() == {"held": True}
+        killer.join()
+
+
+def test_a_finished_checkpoint_goes_when_somebody_sweeps(tmp_path: Path) -> None:
+    for name in ("finished", "interrupted", "mine", "empty", "used"):
+        with Scratch(tmp_path / name) as scratch:
+            scratch.save({"name": name})
+            if name in ("finished", "mine"):
+                scratch.finish()
+    (tmp_path / "empty" / "state.safetensors").unlink()  # as of somebody who was killed before he had one
+    (tmp_path / "used" / "finished").touch()
+    with holder(tmp_path / "used"):
+        sweep(tmp_path, keep=tmp_path / "mine")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["interrupted", "mine", "used"]
+    with Scratch(tmp_path / "mine") as scratch:
+        assert scratch.load() == {"name": "mine"}
+    sweep(tmp_path / "nowhere", keep=tmp_path)

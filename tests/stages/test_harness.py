@@ -267,6 +267,37 @@ def test_a_run_checks_everything_first_and_clears_its_checkpoint_last(toy: Path)
     assert not seen[0].exists()
 
 
+def test_under_dvc_a_checkpoint_stays_until_the_next_stage_begins(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(params: Params, context: Context) -> None:
+        with context.scratch() as scratch:
+            assert scratch.load() in (None, {"updates": 1})
+            scratch.save({"updates": 1})
+
+    monkeypatch.setenv("DVC_STAGE", "toy")
+    # dvc may be killed, or find the disk full, before it has recorded what the stage made.
+    folder = execute(main, "toy").scratch().folder
+    assert execute(main, "toy").scratch().holds_state()
+    (toy / "dvc.yaml").write_text("stages: {next: {cmd: x}}")
+    execute(lambda params, context: None, "next")
+    assert not folder.exists()
+
+
+def test_a_twin_is_refused_before_it_writes_anything(toy: Path) -> None:
+    program = "import time; from pathlib import Path; from telepath.runtime.resume import Scratch\n"
+    program += "with Scratch(Path('.telepath/scratch', __import__('sys').argv[1])): print(flush=True); time.sleep(30)"
+    params = load()
+    context = Context(read_stage("toy", params), fingerprint(read_stage("toy", params), params))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, context.name], stdout=subprocess.PIPE, env=environment
+    ) as twin:
+        assert twin.stdout is not None
+        twin.stdout.readline()
+        with pytest.raises(UserError, match=f"process {twin.pid} is at work on the same stage"):
+            execute(never, "toy")
+        twin.kill()
+
+
 def test_checkpoints_lie_under_the_main_workspace(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, context = view()
     monkeypatch.setenv("DVC_ROOT", "/elsewhere")
@@ -308,6 +339,12 @@ def test_a_bad_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest
         (None, 0, ""),
         (UserError("seed.source: too odd; make it even"), 1, "seed.source: too odd; make it even"),
         (
+            OSError(28, "No space left on device", "reports/x.png"),
+            1,
+            "reports/x.png: cannot be written (No space left on device); what was there before is whole: "
+            "make room, then run this again",
+        ),
+        (
             KeyboardInterrupt(),
             130,
             "interrupted; a rerun with the same settings starts over: there was no checkpoint yet",
@@ -323,6 +360,7 @@ def test_exit_codes(
     line: str,
 ) -> None:
     monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
+    monkeypatch.setattr("stages.harness.insist_on_signals", lambda: None)
     monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
 
     def main(params: Params, context: Context) -> None:

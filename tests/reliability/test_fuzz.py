@@ -1,0 +1,296 @@
+"""Bad input of every kind: each case works, or ends in one line that names the file or the variable.
+
+TELEPATH_FUZZ says how many cases each test tries (default 25). How many there were in all is said at the end:
+
+    TELEPATH_FUZZ=2000 pytest -s tests/reliability/test_fuzz.py
+"""
+
+import copy
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from stages.harness import read_stage
+from telepath.config import load
+from telepath.episodes import load_episodes, save_arrays
+from telepath.runtime.environment import count, seconds
+from telepath.runtime.store import save_state
+from tests.reliability.artefacts import (
+    EPISODES,
+    FACTS,
+    KINDS,
+    LABEL_ARRAYS,
+    PARAMS,
+    Kind,
+    agent,
+    policies,
+    works_or_says_why,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = int(os.environ.get("TELEPATH_FUZZ", "25"))
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+PIPELINE = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+tried: Counter[str] = Counter()
+
+fuzz = settings(
+    max_examples=CASES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(1, 50),
+    st.floats(0.05, 0.95),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=20),
+    st.binary(max_size=5),
+    st.dates(),
+)
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | scalars, inner, max_size=3),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures() -> Iterator[None]:
+    yield
+    refused = sum(n for name, n in tried.items() if name.startswith("refused"))
+    print(f"\n{tried.total()} cases, {refused} of them refused in one line, the others worked: {dict(tried)}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def note(what: str, worked: bool) -> None:
+    tried[f"{'worked' if worked else 'refused'} {what}"] += 1
+
+
+def mutated(data: st.DataObject, whole: bytes) -> bytes:
+    """Bytes with some harm done to them."""
+    at = data.draw(st.integers(0, max(0, len(whole) - 1)))
+    match data.draw(st.sampled_from(["cut", "flip", "flips", "splice", "double", "zeros", "noise", "nothing"])):
+        case "cut":
+            return whole[:at]
+        case "flip":
+            bit = data.draw(st.integers(0, 7))
+            return whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+        case "flips":
+            harmed = bytearray(whole)
+            for place in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=20)):
+                harmed[place] ^= data.draw(st.integers(1, 255))
+            return bytes(harmed)
+        case "splice":
+            return whole[:at] + data.draw(st.binary(max_size=30)) + whole[at + data.draw(st.integers(0, 30)) :]
+        case "double":
+            return whole[at:] + whole
+        case "zeros":
+            return whole[:at] + bytes(len(whole) - at)
+        case "noise":
+            return data.draw(st.binary(max_size=200))
+        case _:
+            return b""
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key in a tree of dicts and lists."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in items:
+        yield (*path, key)
+        yield from places(child, (*path, key))
+
+
+def disturbed(data: st.DataObject, content: Any) -> Any:
+    """A tree in which a few nodes were replaced, removed, renamed or added."""
+    content = copy.deepcopy(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        found = list(places(content))
+        assume(found)
+        *parents, key = data.draw(st.sampled_from(found))
+        node = content
+        for parent in parents:
+            node = node[parent]
+        match data.draw(st.sampled_from(["replace", "replace", "remove", "rename", "add"])):
+            case "replace":
+                node[key] = data.draw(trees)
+            case "remove":
+                del node[key]
+            case "rename" if isinstance(node, dict):
+                node[data.draw(scalars)] = node.pop(key)
+            case "add" if isinstance(node, dict):
+                node[data.draw(scalars)] = data.draw(trees)
+    return content
+
+
+@fuzz
+@given(data=st.data())
+def test_settings_with_other_values(folder: Path, data: st.DataObject) -> None:
+    path = folder / "params.yaml"
+    path.write_text(yaml.dump(disturbed(data, yaml.safe_load(TEXT))), encoding="utf-8")
+    note("params.yaml, values", works_or_says_why(lambda: load(path), path))
+
+
+@fuzz
+@given(data=st.data())
+def test_settings_with_other_bytes(folder: Path, data: st.DataObject) -> None:
+    path = folder / "params.yaml"
+    path.write_bytes(mutated(data, TEXT.encode()))
+    note("params.yaml, bytes", works_or_says_why(lambda: load(path), path))
+
+
+@fuzz
+@given(text=st.text(st.sampled_from("ab:-[]{}&*!|>%@`'\"#,?\n \t\\01.~<="), max_size=80) | st.text(max_size=80))
+def test_settings_that_are_hardly_yaml(folder: Path, text: str) -> None:
+    path = folder / "params.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    note("params.yaml, text", works_or_says_why(lambda: load(path), path))
+
+
+@fuzz
+@given(data=st.data())
+def test_pipelines(folder: Path, data: st.DataObject) -> None:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        if data.draw(st.booleans()):
+            Path("dvc.yaml").write_text(yaml.dump(disturbed(data, yaml.safe_load(PIPELINE))), encoding="utf-8")
+        else:
+            Path("dvc.yaml").write_bytes(mutated(data, PIPELINE.encode()))
+        name = data.draw(st.sampled_from(["label", "report", "train_source"]))
+        note("dvc.yaml", works_or_says_why(lambda: read_stage(name, PARAMS), "dvc.yaml"))
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@fuzz
+@given(data=st.data())
+def test_damaged_artefacts(folder: Path, kind: Kind, data: st.DataObject) -> None:
+    path = folder / kind.name
+    kind.write(path)
+    path.write_bytes(mutated(data, path.read_bytes()))
+    note(f"{kind.name}, bytes", works_or_says_why(lambda: kind.read(path), path))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_an_artefact_of_another_kind_nothing_and_a_folder(tmp_path: Path, kind: Kind) -> None:
+    path = tmp_path / "artefact"
+    kind.write(path)
+    kind.read(path)
+    for other in KINDS:
+        other.write(path)
+        note("another kind", works_or_says_why(lambda: kind.read(path), path))
+    path.unlink()
+    assert not works_or_says_why(lambda: kind.read(path), path)
+    path.mkdir()
+    assert not works_or_says_why(lambda: kind.read(path), path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_an_artefact_that_may_not_be_read(tmp_path: Path, kind: Kind) -> None:
+    path = tmp_path / "artefact"
+    kind.write(path)
+    path.chmod(0)
+    assert not works_or_says_why(lambda: kind.read(path), path)
+
+
+some_arrays = st.one_of(
+    *(
+        arrays.arrays(kind, arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+        for kind in (np.float32, np.int64, np.bool_, np.float64, np.uint8)
+    )
+)
+
+
+@fuzz
+@given(data=st.data())
+def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) -> None:
+    path = folder / "shapes.npz"
+    labels = dict(LABEL_ARRAYS)
+    for name in data.draw(st.lists(st.sampled_from(list(labels)), min_size=1, max_size=3)):
+        labels[name] = data.draw(some_arrays)
+    save_arrays(path, labels)
+    (read,) = (kind.read for kind in KINDS if kind.name == "labels")
+    note("labels, shapes", works_or_says_why(lambda: read(path), path))
+    episodes = {
+        "length": np.array([6, 6]),
+        "terminal": np.zeros(2, np.bool_),
+        "observation": np.concatenate([episode.observation for episode in EPISODES]),
+        "action": np.concatenate([episode.action for episode in EPISODES]),
+    }
+    episodes[data.draw(st.sampled_from(list(episodes)))] = data.draw(some_arrays)
+    save_arrays(path, episodes)
+    note("episodes, shapes", works_or_says_why(lambda: load_episodes(path, rewarded=False, dims=(2, 1)), path))
+
+
+@pytest.mark.parametrize("name", ["agent", "policies", "belief", "rival"])
+@fuzz
+@given(data=st.data())
+def test_states_of_another_structure(folder: Path, name: str, data: st.DataObject) -> None:
+    path = folder / "structure"
+    (kind,) = (kind for kind in KINDS if kind.name == name)
+    whole = {"agent": agent().artefact, "policies": policies, "belief": lambda: {"weights": {"w": torch.ones(1)}}}[
+        name
+    ]()
+    content = disturbed(data, whole)
+    try:
+        save_state(path, content, kind=name)
+    except TypeError:
+        return  # a key or leaf that no file can hold
+    note(f"{name}, structure", works_or_says_why(lambda: kind.read(path), path))
+
+
+@fuzz
+@given(data=st.data())
+def test_facts_of_another_structure(folder: Path, data: st.DataObject) -> None:
+    path = folder / "facts.json"
+    path.write_text(json.dumps(disturbed(data, FACTS), default=str, skipkeys=True), encoding="utf-8")
+    (read,) = (kind.read for kind in KINDS if kind.name == "facts")
+    note("facts, structure", works_or_says_why(lambda: read(path), path))
+
+
+@fuzz
+@given(text=st.text(st.sampled_from('agent,episodreu\n0123.-e" '), max_size=60))
+def test_tables_of_other_text(folder: Path, text: str) -> None:
+    path = folder / "table.csv"
+    path.write_text("agent,episode,return\n" + text, encoding="utf-8")
+    (read,) = (kind.read for kind in KINDS if kind.name == "table")
+    note("table, text", works_or_says_why(lambda: read(path), path))
+
+
+words = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.integers(5000, 9000).map(lambda digits: "9" * digits),
+)
+
+
+@fuzz
+@given(word=words)
+def test_environment_variables(word: str) -> None:
+    before = os.environ.get("TELEPATH_TEST")
+    os.environ["TELEPATH_TEST"] = word
+    try:
+        note("variable", works_or_says_why(lambda: count("TELEPATH_TEST", 1), "TELEPATH_TEST"))
+        note("variable", works_or_says_why(lambda: seconds("TELEPATH_TEST", 1.0), "TELEPATH_TEST"))
+    finally:
+        del os.environ["TELEPATH_TEST"]
+        if before is not None:
+            os.environ["TELEPATH_TEST"] = before

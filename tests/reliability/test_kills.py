@@ -1,0 +1,102 @@
+"""A stage killed at random moments, each time started again, ends in the bytes of one that was left alone.
+
+A handful; `python -m benchmarks.kills` kills the whole pipeline as often as one likes.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.kills import digests
+from benchmarks.tiny import TINY, Project, copy_project
+
+COMMAND = (sys.executable, "-m", "stages.train_source")
+SLOWER = {"source.training.first_updates": 30, "source.training.update_ratio": 0.02}
+ORDERED = """
+import os, subprocess, sys
+stage = subprocess.Popen(sys.argv[1:], env=os.environ | {"DVC_STAGE": "train_source"})
+print(stage.pid, flush=True)
+stage.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_project(tmp_path_factory.mktemp("killed"))
+    project.set(**TINY | SLOWER)
+    project.environment |= {"TELEPATH_CHECKPOINT_SECONDS": "0", "TELEPATH_THREADS": "1"}
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / "checked.txt").touch()
+    project.run(sys.executable, "-m", "stages.collect_source")
+    return project
+
+
+@pytest.fixture
+def orders(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """Whoever orders a stage, as DVC does."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ORDERED, *COMMAND],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def checkpoint(folder: Path) -> int:
+    """When the last checkpoint was written, in nanoseconds; 0 without one."""
+    return max((path.stat().st_mtime_ns for path in folder.glob(".telepath/scratch/*/state.safetensors")), default=0)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) -> None:
+    project.run(*COMMAND)
+    whole = digests(project.folder)
+    for name in ("agent.safetensors", "episodes.npz", "curve.csv"):
+        (project.folder / "data" / "source" / name).unlink()
+    rng, hit = random.Random(0), 0
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        before = checkpoint(project.folder)
+        with subprocess.Popen(
+            COMMAND, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True
+        ) as stage:
+            while stage.poll() is None and checkpoint(project.folder) == before:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.1))
+            stage.send_signal(number)
+            assert stage.stderr is not None
+            said = stage.stderr.read()
+        hit += stage.returncode != 0
+        if number != signal.SIGKILL and stage.returncode:
+            assert said.endswith(
+                "telepath: train_source: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
+            )
+    assert hit >= 2
+    project.run(*COMMAND)
+    assert digests(project.folder) == whole
+    assert not list((project.folder / ".telepath" / "scratch").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+def test_a_stage_dies_with_who_ordered_it_also_during_its_imports(
+    orders: subprocess.Popen[str], seconds: float
+) -> None:
+    assert orders.stdout is not None
+    stage = psutil.Process(int(orders.stdout.readline()))
+    time.sleep(seconds)
+    os.kill(orders.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs([stage], timeout=3)
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
