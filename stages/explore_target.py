@@ -21,6 +21,7 @@ def main(params: Params, context: Context) -> None:
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
     with Progress("explore_target", exploration.update_budget, "updates") as progress, context.scratch() as scratch:
         episodes = exploration.run(progress, scratch)
+    context.tell_divergences(environment.divergences)
     agent.save(EXPLORED_AGENT)
     save_episodes(EXPLORATION, episodes)
 

@@ -79,6 +79,12 @@ class Context:
     def _scratch(self) -> Scratch:
         return Scratch(home() / "scratch" / self.name)
 
+    def tell_divergences(self, count: int) -> None:
+        """Say in the log that the simulator diverged in ``count`` episodes of this session, if it did."""
+        if count:
+            what = f"the simulator diverged {count} times; those episodes ended there, at their last finite observation"
+            print(f"telepath: {self.stage.name}: {what}", file=sys.stderr, flush=True)
+
     def unread(self) -> set[str]:
         """Declared parameters that were not read: a change of one would rerun the stage for nothing."""
         return set(self.stage.params) - self.reads

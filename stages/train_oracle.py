@@ -25,6 +25,7 @@ def main(params: Params, context: Context) -> None:
     )
     with Progress("train_oracle", training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
+    context.tell_divergences(environment.divergences)
     trained.agent.save(ORACLE_AGENT)
     save_curve(ORACLE_CURVE, trained.curve)
 

@@ -25,6 +25,7 @@ def main(params: Params, context: Context) -> None:
     )
     with Progress("train_source", training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
+    context.tell_divergences(environment.divergences)
     trained.agent.save(SOURCE_AGENT)
     save_episodes(SOURCE_EPISODES, trained.episodes)
     save_curve(SOURCE_CURVE, trained.curve)

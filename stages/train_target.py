@@ -57,6 +57,7 @@ def main(params: Params, context: Context) -> None:
     )
     with Progress("train_target", refinement.update_budget, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
+    context.tell_divergences(environment.divergences)
     agent.save(TARGET_AGENT)
     save_state(TARGET_POLICIES, refinement.policies(), kind="policies")
     write_atomically(TARGET_ROUNDS, refinement.diary().to_csv(index=False))

@@ -39,6 +39,8 @@ def load_policy(path: Path, name: str, task: str) -> Policy:
         found = f"{stored['rival']} for {stored['task']}"
         if found == f"{name} for {task}":
             return POLICIES[name](stored, path)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(f"{path}: holds no policy ({one_line(error)}); run `make rivals` to remake it") from None
     raise UserError(f"{path}: holds {one_line(found)}, not {name} for {task}; run `make rivals` to remake it")

@@ -35,6 +35,7 @@ from tests.reliability.artefacts import (
     Kind,
     agent,
     policies,
+    rival,
     works_or_says_why,
 )
 
@@ -245,10 +246,9 @@ def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) 
 def test_states_of_another_structure(folder: Path, name: str, data: st.DataObject) -> None:
     path = folder / "structure"
     (kind,) = (kind for kind in KINDS if kind.name == name)
-    whole = {"agent": agent().artefact, "policies": policies, "belief": lambda: {"weights": {"w": torch.ones(1)}}}[
-        name
-    ]()
-    content = disturbed(data, whole)
+    whole: dict[str, Any] = {"agent": agent().artefact, "policies": policies, "rival": rival}
+    whole["belief"] = lambda: {"weights": {"w": torch.ones(1)}}
+    content = disturbed(data, whole[name]())
     try:
         save_state(path, content, kind=name)
     except TypeError:

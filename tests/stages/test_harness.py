@@ -282,6 +282,14 @@ def test_under_dvc_a_checkpoint_stays_until_the_next_stage_begins(toy: Path, mon
     assert not folder.exists()
 
 
+def test_divergences_are_told(capsys: pytest.CaptureFixture[str], toy: Path) -> None:
+    _, context = view()
+    context.tell_divergences(0)
+    assert capsys.readouterr().err == ""
+    context.tell_divergences(3)
+    assert capsys.readouterr().err.startswith("telepath: toy: the simulator diverged 3 times; ")
+
+
 def test_a_twin_is_refused_before_it_writes_anything(toy: Path) -> None:
     program = "import time; from pathlib import Path; from telepath.runtime.resume import Scratch\n"
     program += "with Scratch(Path('.telepath/scratch', __import__('sys').argv[1])): print(flush=True); time.sleep(30)"
