@@ -180,7 +180,7 @@ class BeliefTraining:
         while self.updates < self.settings.updates:
             batch = self.replay.sample(self.settings.batch, self.settings.length, self.learner.rng)
             with torch.no_grad():
-                observed = self.model.observe(batch.observation, batch.action, batch.is_first, self.generator)
+                observed = self.model.observe(batch.observation, batch.action, self.generator)
             figures = self.learner.update(batch.observation, observed.latent)
             self.updates += 1
             progress.advance(1, **figures)

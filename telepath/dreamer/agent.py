@@ -87,14 +87,12 @@ class AgentPolicy:
         """Forget everything: ``batch`` episodes begin."""
         self.latent = self.model.initial(batch)
         self.action = torch.zeros(batch, self.model.action_dim)
-        self.is_first = torch.ones(batch, 1)
 
     @torch.no_grad()
     def act(self, observation: Array) -> Array:
         """Observations (B, D) -> actions (B, A) in [-1, 1]."""
         embedding = self.model.embed(torch.from_numpy(observation))
-        self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.is_first, self.generator)
-        self.is_first = torch.zeros_like(self.is_first)
+        self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.generator)
         mean, std = self.actor(self.latent.feature)
         self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
         return self.action.numpy().astype(np.float32)

@@ -43,7 +43,7 @@ class ModelLearner:
 
     def update(self, batch: Batch) -> tuple[Latent, Figures]:
         """One step. Returns the filtered states (T, B, ...), detached, and the losses."""
-        observed = self.model.observe(batch.observation, batch.action, batch.is_first, self.generator)
+        observed = self.model.observe(batch.observation, batch.action, self.generator)
         loss = world_model_loss(self.model, observed, batch.observation, batch.terminal, self.settings)
         total, figures = loss.total, {"model": float(loss.reconstruction), "kl": float(loss.kl)}
         if self.head_loss is not None:
@@ -210,8 +210,6 @@ def tensors_of(record: NamedTuple) -> dict[str, Tensor]:
 @torch.no_grad()
 def filtered_features(model: WorldModel, episode: Episode) -> Tensor:
     """Features (T, F) of a whole episode along the posterior means."""
-    first = torch.zeros(len(episode), 1)
-    first[0] = 1
     observation = torch.from_numpy(episode.observation).unsqueeze(1)
     action = torch.from_numpy(episode.action).unsqueeze(1)
-    return model.observe(observation, action, first, None).latent.feature.squeeze(1)
+    return model.observe(observation, action, None).latent.feature.squeeze(1)

@@ -86,6 +86,10 @@ class EnsembleMLP(nn.Module):
         return out.reshape(len(out), *x.shape[:-1], out.shape[-1])
 
 
+MIN_STD = 0.1
+"""Smallest standard deviation of a latent."""
+
+
 class Gaussian(NamedTuple):
     """A diagonal Gaussian: mean and standard deviation (never the variance), both (..., n)."""
 
@@ -93,7 +97,7 @@ class Gaussian(NamedTuple):
     std: Tensor
 
     @staticmethod
-    def from_output(output: Tensor, min_std: float = 0.1) -> "Gaussian":
+    def from_output(output: Tensor, min_std: float = MIN_STD) -> "Gaussian":
         """Read a network output (..., 2n) as mean and, through a softplus, a standard deviation."""
         mean, raw = output.chunk(2, -1)
         return Gaussian(mean, F.softplus(raw) + min_std)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.networks import Gaussian, kl, linear, mlp, symexp, symlog
+from telepath.dreamer.filtering import FilterWeights, filter_sequence
+from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, symexp, symlog
 
 
 class Latent(NamedTuple):
@@ -115,36 +116,41 @@ class WorldModel(nn.Module):
         return torch.sigmoid(self.continuation_net(feature).squeeze(-1))
 
     def observe_step(
-        self, latent: Latent, action: Tensor, embedding: Tensor, is_first: Tensor, generator: torch.Generator | None
+        self, latent: Latent, action: Tensor, embedding: Tensor, generator: torch.Generator | None
     ) -> tuple[Latent, Gaussian]:
-        """Filter one observation, (B, ...). Where ``is_first`` (B, 1) is 1, past and action are forgotten.
-
-        Without a generator the state holds the posterior mean instead of a sample.
-        """
-        keep = 1 - is_first
-        deter = self.recur(Latent(latent.deter * keep, latent.stoch * keep), action * keep)
+        """Filter one observation, (B, ...). Without a generator the state holds the posterior mean, not a sample."""
+        deter = self.recur(latent, action)
         posterior = self.posterior(deter, embedding)
         stoch = posterior.mean if generator is None else posterior.sample(generator)
         return Latent(deter, stoch), posterior
 
-    def observe(
-        self,
-        observation: Tensor,
-        action: Tensor,
-        is_first: Tensor,
-        generator: torch.Generator | None,
-    ) -> Observed:
-        """Filter sequences: observation (T, B, D), action (T, B, A), is_first (T, B) float."""
-        embeddings = self.embed(observation)
-        first = is_first.unsqueeze(-1)
-        latent, latents, posteriors = self.initial(observation.shape[1]), [], []
-        for t in range(len(observation)):
-            latent, posterior = self.observe_step(latent, action[t], embeddings[t], first[t], generator)
-            latents.append(latent)
-            posteriors.append(posterior)
-        states = Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
-        posterior = Gaussian(*(torch.stack(part) for part in zip(*posteriors, strict=True)))
-        return Observed(states, self.prior(states.deter), posterior)
+    def observe(self, observation: Tensor, action: Tensor, generator: torch.Generator | None) -> Observed:
+        """Filter sequences from the initial state: observation (T, B, D), action (T, B, A).
+
+        A sequence lies within one episode; the action of an episode's record 0 is zero.
+        """
+        noise = observation.new_zeros(*observation.shape[:2], self.stoch)
+        if generator is not None:
+            noise.normal_(generator=generator)
+        from_stoch, from_action = self.cell_input.weight.split([self.stoch, self.action_dim], 1)
+        filtered = filter_sequence(
+            F.linear(action, from_action, self.cell_input.bias),
+            self.embed(observation) + self.posterior_from_deter.bias,
+            noise,
+            MIN_STD,
+            FilterWeights(
+                stoch=from_stoch,
+                input_gates=self.cell.weight_ih,
+                input_bias=self.cell.bias_ih,
+                recurrent_gates=self.cell.weight_hh,
+                recurrent_bias=self.cell.bias_hh,
+                deter=self.posterior_from_deter.weight,
+                output=self.posterior_output.weight,
+                output_bias=self.posterior_output.bias,
+            ),
+        )
+        states = Latent(filtered.deter, filtered.stoch)
+        return Observed(states, self.prior(states.deter), Gaussian(filtered.mean, filtered.std))
 
     def imagine_step(self, latent: Latent, action: Tensor, generator: torch.Generator | None) -> Latent:
         """One step without an observation; without a generator along the prior mean."""

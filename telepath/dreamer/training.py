@@ -32,7 +32,7 @@ FINALIST_SPACING = 0.1
 class Trained(NamedTuple):
     """What online training leaves: the agent, every episode in order, the last ones of the finalists, and the curve.
 
-    curve: one (steps, updates, return) for each collected episode, return of the exploring policy.
+    curve: one (steps, updates, return) for each collected episode, of the exploring policy, at last of the finalists.
     """
 
     agent: Agent
@@ -104,9 +104,7 @@ class OnlineTraining:
         progress.advance(self.updates)
         final = self.final_updates()
         while self.updates < self.update_budget:
-            if self.replay.steps < self.collect_budget and self.updates >= self.updates_due(self.replay.steps):
-                self.collect()
-            figures = self.update()
+            figures = self.advance()
             if self.updates in final:
                 self.finalists.append({name: value.clone() for name, value in self.agent.state_dict().items()})
             progress.advance(1, steps=self.replay.steps, **figures, **self._last_return())
@@ -114,16 +112,22 @@ class OnlineTraining:
         self.choose()
         return Trained(self.agent, self.replay.episodes, self.curve)
 
+    def advance(self) -> dict[str, float]:
+        """One update, after an episode if one is due."""
+        if self.replay.steps < self.collect_budget and self.updates >= self.updates_due(self.replay.steps):
+            self.collect()
+        return self.update()
+
     def collect(self) -> None:
         """One episode of the exploring policy into the replay."""
-        episode = self.roll_out(self.agent.explorer(seed=int(self.rng.integers(2**31))))
-        self.curve.append((self.replay.steps, self.updates, episode.ret))
+        self.roll_out(self.agent.explorer(seed=int(self.rng.integers(2**31))))
 
     def roll_out(self, policy: Policy) -> Episode:
-        """One episode of any policy into the replay."""
+        """One episode of any policy into the replay and onto the curve."""
         self.environment.reseed(self.seed, len(self.replay))
         (episode,) = rollout([self.environment], policy)
         self.replay.add(episode)
+        self.curve.append((self.replay.steps, self.updates, episode.ret))
         return episode
 
     def choose(self) -> None:

@@ -17,7 +17,8 @@ PICTURES = (
         "curves",
         "Return against steps: the source at home; the oracle and Telepath's rounds in the target",
         "Learning. The dots and the running means of source and oracle are training episodes, in which they "
-        "explore. Telepath's true return was recorded for this picture only; it saw the inferred one.",
+        "explore, and at the end those of the finalists, which do not. Telepath's true return was recorded for this "
+        "picture only; it saw the inferred one.",
     ),
     ("returns", "Bars of the true return of every agent, with intervals", "True return of every agent."),
     (

@@ -69,7 +69,7 @@ def test_the_net_learns_the_latent_and_leaves_the_world_model_alone(params: Para
     generator = torch.Generator().manual_seed(0)
     observation = torch.randn(32, 16, 2, generator=generator).cumsum(0)
     with torch.no_grad():
-        latent = model.observe(observation, torch.zeros(32, 16, 1), torch.zeros(32, 16), None).latent
+        latent = model.observe(observation, torch.zeros(32, 16, 1), None).latent
     before = [p.clone() for p in model.parameters()]
     first = learner.update(observation, latent)["belief"]
     for _ in range(60):

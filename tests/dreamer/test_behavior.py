@@ -65,7 +65,7 @@ def test_actor_gradient_comes_through_the_dynamics_and_leaves_the_model_alone(sm
     learner = BehaviorLearner(model, behavior, FirstFeature(), small, seed=0)
     before = [p.clone() for p in model.parameters()]
     actor = [p.clone() for p in behavior.actor.parameters()]
-    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), torch.zeros(8, 4), None).latent.detach()
+    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
     learner.update(states)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
@@ -80,7 +80,7 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     behavior = Behavior(model.feature_dim, 2, small)
     settings = small.model_copy(update={"actor_lr": 3e-3})
     learner = BehaviorLearner(model, behavior, FirstFeature(), settings, seed=0)
-    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), torch.zeros(8, 4), None).latent.detach()
+    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
 
     def paid() -> float:
         generator = torch.Generator().manual_seed(1)

@@ -12,38 +12,25 @@ def model(small: DreamerSettings) -> WorldModel:
     return WorldModel(3, 2, small)
 
 
-def sequence(length: int, batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def sequence(length: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     observation = torch.randn(length, batch, 3, generator=generator)
     action = torch.rand(length, batch, 2, generator=generator)
-    return observation, action, torch.zeros(length, batch)
-
-
-def test_is_first_forgets_the_past_and_the_action_at_just_that_step(model: WorldModel) -> None:
-    observation, action, first = sequence(6, 2)
-    first[3, 0] = 1
-    whole = model.observe(observation, action, first, None).latent.feature
-    tail = model.observe(observation[3:], action[3:], first[3:], None).latent.feature
-    torch.testing.assert_close(whole[3:, 0], tail[:, 0])
-    assert not torch.allclose(whole[3:, 1], tail[:, 1])
-    other = action.clone()
-    other[3, 0] = 9.0
-    torch.testing.assert_close(model.observe(observation, other, first, None).latent.feature[:, 0], whole[:, 0])
+    return observation, action
 
 
 def test_stepwise_filtering_equals_the_sequence(model: WorldModel) -> None:
-    observation, action, first = sequence(5, 2)
-    first[0] = 1
-    whole = model.observe(observation, action, first, None).latent
+    observation, action = sequence(5, 2)
+    whole = model.observe(observation, action, None).latent
     latent = model.initial(2)
     for t in range(5):
-        latent, _ = model.observe_step(latent, action[t], model.embed(observation[t]), first[t, :, None], None)
+        latent, _ = model.observe_step(latent, action[t], model.embed(observation[t]), None)
         torch.testing.assert_close(latent.feature, whole.at(t).feature)
 
 
 def test_imagination_is_the_prior_of_the_same_recurrence(model: WorldModel) -> None:
-    observation, action, first = sequence(4, 2)
-    observed = model.observe(observation, action, first, None)
+    observation, action = sequence(4, 2)
+    observed = model.observe(observation, action, None)
     imagined = model.imagine_step(observed.latent.at(2), action[3], None)
     torch.testing.assert_close(imagined.deter, observed.latent.deter[3])
     torch.testing.assert_close(imagined.stoch, observed.prior.mean[3])
