@@ -1,0 +1,93 @@
+"""OpenGL without a screen: which of EGL and OSMesa works here, found out by trying.
+
+A GL library that is missing raises, and one that is broken may take the process with it: so each is first tried in
+a process of its own (``python -m telepath.envs.gl NAME``).
+"""
+
+import functools
+import importlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+from telepath.errors import UserError
+from telepath.files import one_line
+
+BACKENDS = ("egl", "osmesa")
+"""EGL first: it finds the GPU where there is one."""
+
+VARIABLE = "TELEPATH_GL"
+"""Environment variable: a backend's name to have that one and no other, ``off`` for none; unset to choose."""
+
+INSTALL = "apt install libosmesa6"
+"""What brings software rendering to Debian and Ubuntu."""
+
+PATIENCE = 60.0
+"""Seconds that a trial may take."""
+
+
+class NoGraphics(UserError):
+    """No picture can be rendered on this machine; the message says why, and what to install."""
+
+
+@functools.cache
+def find_backend() -> str:
+    """'egl' or 'osmesa', whichever works first.
+
+    Raises ``NoGraphics`` where neither does or rendering is off, ``UserError`` where the variable means nothing.
+    """
+    wanted = os.environ.get(VARIABLE, "").strip().lower()
+    if wanted == "off":
+        raise NoGraphics(f"{VARIABLE}: rendering is switched off; unset it to have pictures")
+    if wanted and wanted not in BACKENDS:
+        raise UserError(f"{VARIABLE}: {one_line(repr(wanted))} is not one of {', '.join(BACKENDS)} and off; unset it")
+    failures = []
+    for backend in (wanted,) if wanted else BACKENDS:
+        if not (failure := failure_of(backend)):
+            return backend
+        failures.append(f"{backend}: {failure}")
+    raise NoGraphics(f"no OpenGL without a screen ({'; '.join(failures)}); on Debian or Ubuntu: `{INSTALL}`")
+
+
+def failure_of(backend: str) -> str:
+    """Why a backend cannot be used, in a few words; empty if it can."""
+    environment = os.environ | {"MUJOCO_GL": "disabled", "PYOPENGL_PLATFORM": backend}
+    command = [sys.executable, "-m", "telepath.envs.gl", backend]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return f"no answer in {PATIENCE:g} s"
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    return "" if done.returncode == 0 else one_line(done.stdout)[:80] or "does not start"
+
+
+def open_context(backend: str, height: int, width: int) -> Any:
+    """MuJoCo's context of a backend, current in this thread; its ``free()`` closes it.
+
+    A process can have contexts of one backend only: PyOpenGL settles for the first.
+    """
+    # Both are read when the first context is opened, however long ago mujoco was imported.
+    os.environ["PYOPENGL_PLATFORM"] = os.environ["MUJOCO_GL"] = backend
+    context = importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
+    context.make_current()
+    return context
+
+
+def trial(backend: str) -> None:
+    """Open a context and have MuJoCo load its GL functions: whatever fails, fails here."""
+    import mujoco
+
+    context = open_context(backend, 8, 8)
+    mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100).free()
+    context.free()
+
+
+if __name__ == "__main__":
+    try:
+        trial(sys.argv[1])
+    except Exception as error:
+        # Libraries that are missing show as ImportError, AttributeError, TypeError, ...
+        print(f"{type(error).__name__}: {error}")
+        sys.exit(1)

@@ -1,0 +1,62 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telepath.envs import gl
+from telepath.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def afresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(gl.VARIABLE, raising=False)
+    gl.find_backend.cache_clear()
+    yield
+    gl.find_backend.cache_clear()
+
+
+@pytest.mark.parametrize("working", gl.BACKENDS)
+def test_the_first_that_works_is_taken(monkeypatch: pytest.MonkeyPatch, working: str) -> None:
+    monkeypatch.setattr(gl, "failure_of", lambda backend: "" if backend == working else "broken")
+    assert gl.find_backend() == working
+
+
+def test_where_none_works_the_package_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gl, "failure_of", lambda backend: "broken")
+    with pytest.raises(gl.NoGraphics) as caught:
+        gl.find_backend()
+    assert str(caught.value) == (
+        "no OpenGL without a screen (egl: broken; osmesa: broken); on Debian or Ubuntu: `apt install libosmesa6`"
+    )
+
+
+def test_the_variable_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gl, "failure_of", lambda backend: "")
+    monkeypatch.setenv(gl.VARIABLE, "osmesa")
+    assert gl.find_backend() == "osmesa"
+
+
+def test_rendering_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gl.VARIABLE, "off")
+    with pytest.raises(gl.NoGraphics, match="TELEPATH_GL: rendering is switched off"):
+        gl.find_backend()
+
+
+def test_a_variable_that_means_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gl.VARIABLE, "glx")
+    with pytest.raises(UserError, match="TELEPATH_GL: 'glx' is not one of") as caught:
+        gl.find_backend()
+    assert not isinstance(caught.value, gl.NoGraphics)
+
+
+def test_a_library_that_is_missing_is_a_reason() -> None:
+    assert "ModuleNotFoundError" in gl.failure_of("nonsense")
+
+
+def test_a_library_that_kills_its_process_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    killer = tmp_path / "python"
+    killer.write_text(f"#!{sys.executable}\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    killer.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killer))
+    assert gl.failure_of("egl") == "killed by signal 9"
