@@ -59,7 +59,7 @@ def measure_backend(backend: str, rounds: int, frames: int, size: int) -> list[t
     # dm_control reads MUJOCO_GL when it is imported, and libraries count the cores when they start their threads.
     os.environ[VARIABLE] = os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    rows = []
+    rows: list[tuple[str | int, ...]] = []
     for task in TASKS:
         best = {name: round(value) for name, value in measure(task, rounds, frames, size).items()}
         print(

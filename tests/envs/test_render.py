@@ -1,7 +1,5 @@
 """Pictures, where this machine can make any; and looking at every frame, which needs none."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -15,12 +13,11 @@ from telepath.envs.watch import watched
 
 
 @pytest.fixture
-def graphics() -> Iterator[None]:
+def graphics() -> None:
     try:
         find_backend()
     except NoGraphics as reason:
         pytest.skip(str(reason))
-    yield
 
 
 @pytest.mark.usefixtures("graphics")
