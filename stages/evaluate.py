@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from stages.artefacts import (
+    BELIEF,
     EVALUATION,
     EXPLORATION,
+    EXPLORED_AGENT,
     FACTS,
     LABELS,
     SOURCE_AGENT,
@@ -19,8 +21,10 @@ from stages.artefacts import (
     TARGET_ROUNDS,
 )
 from stages.harness import Context, run
+from telepath.alignment.belief import BeliefNet
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
+from telepath.alignment.reenact import Reenactor
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import induced_gap, target_environment
@@ -31,6 +35,7 @@ from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES, read_table
 from telepath.evaluation.heldout import compare_rewards
 from telepath.evaluation.judge import judge, returns_table, rounds_table
+from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import load_state
@@ -41,9 +46,9 @@ from telepath.transfer.reward import RewardEnsemble
 def main(params: Params, context: Context) -> None:
     """Judge every agent, follow Telepath's rounds, compare inferred with true reward, and measure the gap."""
     task, seed, settings = params.tasks[params.task], params.seed.evaluate, params.evaluate
-    rates = Rates(task.action_repeat, params.gap.action_repeat, 1.0)
     home = [Environment(params.task, task.action_repeat, seed) for _ in range(settings.episodes)]
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(settings.episodes)]
+    rates = Rates(task.action_repeat, params.gap.action_repeat, home[0].frame_seconds)
     agents = {"source": Agent.load(SOURCE_AGENT, params.task), "telepath": Agent.load(TARGET_AGENT, params.task)}
     dims = away[0].observation_dim, away[0].action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
@@ -76,11 +81,16 @@ def main(params: Params, context: Context) -> None:
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
         judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]], TARGET_POLICIES)
         compared = compare_rewards(heldout, pool, judge_of_rewards, reward, params.gap.action_repeat)
+        explored = Agent.load(EXPLORED_AGENT, params.task).model
+        belief = BeliefNet.load(BELIEF, explored, params.belief)
+        reenactor = Reenactor(explored, belief, labels.scale, rates, params.label)
+        null = null_costs(reenactor, exploration, params.label.null_segments, seed)
         gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
         progress.advance(1, tau=pool.tau)
     tables = {
         "returns": returns_table(judged),
         "rounds": rounds_table(diary["steps"].tolist(), rounds, settings.confidence),
+        "null": pd.DataFrame({"cost": null}),
         "gap": pd.DataFrame({"seconds": gap.seconds, "divergence": gap.divergence}),
     }
     for name, table in tables.items():

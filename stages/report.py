@@ -1,4 +1,4 @@
-"""The report: reports/index.md, reports/metrics.json and the figures."""
+"""The report: reports/index.md, reports/index.html, reports/metrics.json and the figures."""
 
 from stages.artefacts import (
     EVALUATION,
@@ -12,8 +12,9 @@ from stages.artefacts import (
     TARGET_ROUNDS,
 )
 from stages.harness import Context, run
+from stages.pictures import FILM_FACTS
 from telepath.config import Params
-from telepath.evaluation.evidence import read_evidence, read_reenactments
+from telepath.evaluation.evidence import read_evidence, read_film, read_reenactments
 from telepath.evaluation.report import write_report
 
 
@@ -28,6 +29,7 @@ def main(params: Params, context: Context) -> None:
         evaluation=EVALUATION,
         facts=FACTS,
         reenactments=read_reenactments(LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat),
+        film=read_film(FILM_FACTS),
     )
     write_report(evidence, params, REPORTS)
 

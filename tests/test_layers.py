@@ -29,7 +29,10 @@ ROOMS = {
     "mujoco": "telepath/envs/",
     "numba": "telepath/alignment/",
     "llvmlite": "telepath/alignment/",
+    "OpenGL": "telepath/envs/",
     "matplotlib": "telepath/evaluation/",
+    "PIL": "telepath/evaluation/",
+    "markdown_it": "telepath/evaluation/",
 }
 FILES = sorted(p.relative_to(ROOT).as_posix() for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 

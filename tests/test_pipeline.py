@@ -18,6 +18,7 @@ TARGET = {
     "train_oracle",
     "evaluate",
     "evaluate_oracle",
+    "film",
     "report",
 }
 
@@ -61,6 +62,22 @@ class TestPipeline:
     def test_nothing_changed_nothing_runs(self, project: Project) -> None:
         assert project.repro() == set()
 
+    def test_without_opengl_the_report_says_so(self, project: Project) -> None:
+        before = dict(project.environment)
+        film, page = (project.folder / "reports" / name for name in ("film/film.gif", "index.md"))
+        project.environment["TELEPATH_GL"] = "off"
+        try:
+            project.run("dvc", "repro", "-f", "-s", "film")
+        finally:
+            project.environment = before
+        project.repro()
+        assert not film.exists()
+        assert "There is no film of the agents" in page.read_text()
+        # As the report says: the note is what the stage left, so it has to be told to try again.
+        project.run("dvc", "repro", "-f", "-s", "film")
+        project.repro()
+        assert film.exists() == ("film/film.gif" in page.read_text())
+
     def test_a_comment_reruns_nothing(self, project: Project) -> None:
         path = project.folder / "params.yaml"
         path.write_text("# a comment\n" + path.read_text())
@@ -72,18 +89,20 @@ class TestPipeline:
 
     def test_evaluate_episodes_rerun_evaluation_and_report(self, project: Project) -> None:
         project.set(**{"evaluate.episodes": 3})
-        assert project.repro() == {"evaluate", "evaluate_oracle", "report"}
+        assert project.repro() == {"evaluate", "evaluate_oracle", "film", "report"}
 
     def test_a_changed_dtw_reruns_labels_and_what_follows(self, project: Project) -> None:
         path = project.folder / "telepath" / "alignment" / "dtw.py"
         before = project.metrics()
         path.write_text(path.read_text() + "\n# changed\n")
         # The labels come out the same, bit for bit, so the stages behind them that do not run this code are spared.
-        assert project.repro() == {"label", "train_target", "evaluate", "report"} - self.unchanged(project, before)
+        assert project.repro() == {"label", "train_target", "evaluate", "film", "report"} - self.unchanged(
+            project, before
+        )
 
     @staticmethod
     def unchanged(project: Project, before: dict[str, Any]) -> set[str]:
-        return {"report"} if project.metrics() == before else set()
+        return {"film", "report"} if project.metrics() == before else set()
 
     def test_a_gap_reruns_the_target_and_nothing_of_the_source(self, project: Project) -> None:
         out = project.run("dvc", "exp", "run", "-S", "gap.mass=2.0")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pandas as pd
 from telepath.alignment.segments import cut_segments
 from telepath.episodes import Array, demand, load_arrays, load_episodes
 from telepath.errors import UserError
+from telepath.evaluation.agents import NAMES
 from telepath.files import MEND, one_line, read
 
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
@@ -32,7 +34,8 @@ class Reenactments(NamedTuple):
 
     reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows
     behind a path's end repeat its last pair; cost (S,) per path cell; history (iterations, S): the best
-    so far; inverse (D,): the frame scale; tau: the cost at which one counts 1/e.
+    so far; inverse (D,): the frame scale; tau: the cost at which one counts 1/e; origin (S, 2): source episode, and
+    record in it, where the re-enactment begins.
     """
 
     reference: Array
@@ -42,6 +45,19 @@ class Reenactments(NamedTuple):
     history: Array
     inverse: Array
     tau: float
+    origin: Array
+
+
+class Film(NamedTuple):
+    """What the film shows: its agents, number of the evaluation's episode, simulated seconds.
+
+    Where there is no film, ``missing`` says why in one line; it is empty otherwise.
+    """
+
+    missing: str
+    agents: list[str]
+    episode: int
+    seconds: float
 
 
 class Evidence(NamedTuple):
@@ -49,7 +65,8 @@ class Evidence(NamedTuple):
 
     source_curve, oracle_curve: steps, updates, return; diary: Telepath's rounds, known without true reward;
     returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
-    inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; facts: steps, frames, names.
+    inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; null (K,): alignment costs of target
+    pieces that were re-enacted with their own actions; facts: steps, frames, names.
     """
 
     source_curve: pd.DataFrame
@@ -59,8 +76,10 @@ class Evidence(NamedTuple):
     rounds: pd.DataFrame
     heldout: dict[str, Array]
     gap: pd.DataFrame
+    null: Array
     facts: dict[str, Any]
     reenactments: Reenactments
+    film: Film
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -129,7 +148,22 @@ def read_reenactments(
         stored["history"],
         stored["scale"],
         float(stored["tau"]),
+        stored["origin"],
     )
+
+
+def read_film(path: Path) -> Film:
+    """What the film stage says of its film; otherwise a ``UserError`` that names the file."""
+    data = read(path)
+    try:
+        film = Film(**json.loads(data))
+    except Exception as error:
+        raise UserError(f"{path}: not as the film stage leaves it ({one_line(error)}); {MEND}") from None
+    kinds = (str, list, int, float)
+    whole = all(type(value) is kind for value, kind in zip(film, kinds, strict=True))
+    if not whole or not set(map(str, film.agents)) <= set(NAMES) or not math.isfinite(film.seconds):
+        raise UserError(f"{path}: not as the film stage leaves it; {MEND}")
+    return film
 
 
 def read_heldout(path: Path) -> dict[str, Array]:
@@ -157,6 +191,7 @@ def read_evidence(
     evaluation: Path,
     facts: Path,
     reenactments: Reenactments,
+    film: Film,
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
     curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
@@ -169,6 +204,8 @@ def read_evidence(
         read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),
         read_heldout(evaluation / "heldout.npz"),
         read_table(evaluation / "gap.csv", ("seconds", "divergence")),
+        read_table(evaluation / "null.csv", ("cost",))["cost"].to_numpy(np.float64),
         read_facts(facts),
         reenactments,
+        film,
     )

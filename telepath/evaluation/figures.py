@@ -21,33 +21,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from telepath.episodes import Array
+from telepath.evaluation.agents import BLUE, COLOURS, FAINT, INK, NAMES, VERMILION
 from telepath.evaluation.evidence import Reenactments, heldout_of
 from telepath.evaluation.scores import correlation, mean_interval
 from telepath.files import write_atomically
 
-INK, FAINT = "#333333", "#ABABAB"
-BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-COLOURS = {
-    "source": "#555555",
-    "random": "#A0A0A0",
-    "zero_shot": ORANGE,
-    "action_hold": PURPLE,
-    "telepath": BLUE,
-    "oracle": GREEN,
-}
-NAMES = {
-    "source": "source, at home",
-    "random": "random",
-    "zero_shot": "zero-shot",
-    "action_hold": "action hold",
-    "telepath": "Telepath",
-    "oracle": "oracle",
-}
 INFERRED = VERMILION
 """The colour of whatever is inferred and not true."""
 
 ALIKE = 1e-6
 """A divergence that is nothing but rounding, in spreads."""
+
+LEAST_COST = 1e-6
+"""A cost that is nothing but rounding: where a logarithmic axis begins."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -242,6 +228,39 @@ def drawn_alignments(
             axes[0, column].set_title(f"{title}: cost {found.cost[s]:.2g}", pad=18)
             axes[-1, column].set_xlabel("seconds")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def label_origins(found: Reenactments, null: Array, source_step: float, path: Path) -> None:
+    """Left: alignment costs beside the null's (K,), what target trajectories cost. Right: where segments come from.
+
+    ``source_step`` in seconds. Episodes are numbered as the source collected them, its first attempts first.
+    """
+    with drawing(path, 3.6) as figure:
+        costs, places = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        everything = np.maximum(np.concatenate([found.cost, null]), LEAST_COST)
+        edges = np.geomspace(everything.min() / 1.1, everything.max() * 1.1, 26)
+        for sample, colour, label in (
+            (null, FAINT, "target pieces, re-enacted with their own actions"),
+            (found.cost, BLUE, "source segments, re-enacted by search"),
+        ):
+            share = np.full(len(sample), 100 / len(sample))
+            shown = np.maximum(sample, LEAST_COST)
+            costs.hist(shown, edges, weights=share, color=colour, alpha=0.65, label=label)
+        costs.axvline(found.tau, color=INK, linestyle=":", linewidth=1.4, label="counts 1/e")
+        costs.set(xscale="log", xlabel="alignment cost a path cell", ylabel="share, %", title="What they cost")
+        costs.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        costs.xaxis.set_minor_locator(NullLocator())
+        close = found.cost < found.tau
+        for chosen, marker, colour, label in (
+            (close, "o", BLUE, "below that cost"),
+            (~close, "X", VERMILION, "above it"),
+        ):
+            episode, record = found.origin[chosen].T
+            places.scatter(source_step * record, episode, 34, color=colour, marker=marker, alpha=0.8, label=label)
+        places.set(xlabel="seconds into the source episode", ylabel="source episode", title="Where they come from")
+        places.set_xlim(left=0)
+        places.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        figure.legend(loc="outside lower center", ncols=2)
 
 
 def shades(colour: str) -> LinearSegmentedColormap:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from telepath.alignment.rates import Rates
 from telepath.config import Params
+from telepath.evaluation.agents import NAMES
 from telepath.evaluation.evidence import Evidence
-from telepath.evaluation.figures import ALIKE, NAMES, percent
+from telepath.evaluation.figures import ALIKE, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
 
@@ -39,6 +40,16 @@ PICTURES = (
         "Thin lines join the frames that the warping path matches.",
     ),
     (
+        "labels",
+        "Alignment costs of source segments beside those of target pieces, and where in which episode segments begin",
+        "What re-enactments cost, beside what the error of belief and model costs by itself: pieces of the "
+        "exploration, re-enacted with the actions that made them. A search may come below, because it fits its actions "
+        "to the model. "
+        "Right, where in the source's episodes the segments begin; the source learned from the lower to the higher. "
+        "No poses are shown, because what is stored of the source is what was observed, and physics states cannot be "
+        "told from that in general.",
+    ),
+    (
         "gap",
         "Divergence of target and source under the same actions, against seconds",
         "Divergence of target and source under the same actions, from the same states.",
@@ -61,6 +72,7 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         f"Setting: *{params.setting}*.",
         "## Did the transfer work?",
         answer(findings),
+        film(evidence),
         "## The agents",
         agents(findings, evidence, params),
         "## The gap",
@@ -123,6 +135,25 @@ def answer(findings: Findings) -> str:
     return (
         f"**{verdict(findings)}** Without reading the target's reward, Telepath scores "
         f"{mean['telepath']:.0f} there{beside}{others}."
+    )
+
+
+def film(evidence: Evidence) -> str:
+    """The film with what it shows, or why there is none."""
+    shown = evidence.film
+    if shown.missing:
+        return (
+            f"There is no film of the agents, because nothing could be rendered: {shown.missing}. "
+            "Then `dvc repro -f -s film` and `dvc repro` make it."
+        )
+    names = ", ".join(NAMES[agent] for agent in shown.agents)
+    returns = evidence.returns[evidence.returns["episode"] == shown.episode].set_index("agent")["return"]
+    final = ", ".join(f"{NAMES[agent]} {returns[agent]:.0f}" for agent in shown.agents if agent in returns)
+    return (
+        f"![A film of {names}, side by side](film/film.gif)\n\n"
+        f"*The first {shown.seconds:.0f} simulated seconds of the evaluation's most typical episode, number "
+        f"{shown.episode}: the one in which all of them are nearest to their medians. Same initial state in the target "
+        f"for everyone. Return of the whole episode: {final}.*"
     )
 
 

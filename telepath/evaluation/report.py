@@ -1,4 +1,4 @@
-"""The report: figures, metrics.json and index.md. The same evidence gives the same bytes."""
+"""The report: figures, metrics.json, index.md and index.html. The same evidence gives the same bytes."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,16 @@ from telepath.config import Params
 from telepath.evaluation import figures
 from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
 from telepath.evaluation.findings import AGENTS, Findings, Metrics, find
+from telepath.evaluation.html import self_contained
 from telepath.evaluation.page import share, write_page
 from telepath.evaluation.scores import ratio, significant
 from telepath.files import write_atomically
 
 
 def write_report(evidence: Evidence, params: Params, folder: Path = Path("reports")) -> Metrics:
-    """Write ``folder``/index.md, metrics.json and figures/*.png; returns the metrics as written.
+    """Write ``folder``/index.md, index.html, metrics.json and figures/*.png; returns the metrics as written.
+
+    The film, if there is one, lies there already, as film/film.gif.
 
     Of the settings it reads ``task``, ``setting``, ``seed``, ``gap``, ``tasks.<task>`` and ``evaluate``.
     """
@@ -23,7 +26,9 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
     metrics = {name: significant(value) for name, value in sorted(findings.metrics.items())}
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     write_atomically(folder / "metrics.json", text)
-    write_atomically(folder / "index.md", write_page(findings, evidence, params))
+    page = write_page(findings, evidence, params)
+    write_atomically(folder / "index.md", page)
+    write_atomically(folder / "index.html", self_contained(page, folder))
     return metrics
 
 
@@ -48,6 +53,7 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
     figures.cem_progress(found.history, found.cost, found.tau, folder / "cem.png")
     names = evidence.facts["observation_names"]
     figures.drawn_alignments(found, names, source_step, target_step, folder / "alignments.png")
+    figures.label_origins(found, evidence.null, source_step, folder / "labels.png")
     figures.induced_gap(evidence.gap, folder / "gap.png")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from telepath.config import Params
-from telepath.evaluation.figures import NAMES, percent
+from telepath.evaluation.agents import NAMES
+from telepath.evaluation.figures import percent
 from telepath.evaluation.findings import differences
 from telepath.evaluation.page import TELEPATH_SEES, sides, table
 from telepath.evaluation.scores import mean_interval, significant

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from telepath.episodes import Array
-from telepath.evaluation.evidence import Evidence, Reenactments
+from telepath.evaluation.evidence import Evidence, Film, Reenactments
 
 LEVELS = {"source": 880, "random": 40, "zero_shot": 12, "action_hold": 730, "telepath": 850, "oracle": 905}
 NAMES = ["position[0]", "position[1]", "position[2]", "position[3]"] + [f"velocity[{i}]" for i in range(4)]
@@ -101,6 +101,7 @@ def reenactments(rng: np.random.Generator, segments: int = 24, n: int = 12, m: i
         np.minimum.accumulate(np.outer(falling, cost) * rng.uniform(0.9, 1.1, (6, segments))),
         (1 / (np.sqrt(8) * np.array([0.7] * 4 + [5.0] * 4))).astype(np.float32),
         0.04,
+        np.stack([np.arange(segments) // 4, 5 + 7 * np.arange(segments)], 1),
     )
 
 
@@ -119,6 +120,7 @@ def fake_evidence(
         rounds,
         heldout(rng, noise),
         pd.DataFrame({"seconds": seconds, "divergence": divergence * (1 - np.exp(-seconds))}),
+        np.geomspace(0.01, 0.4, 16),
         {
             "source_steps": 5010,
             "target_steps": 14985,
@@ -129,6 +131,7 @@ def fake_evidence(
             "divergences": 0,
         },
         reenactments(rng),
+        Film("no OpenGL without a screen", [], 0, 0.0),
     )
 
 

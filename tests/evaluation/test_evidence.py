@@ -8,7 +8,7 @@ import pytest
 
 from telepath.episodes import Episode, save_arrays, save_episodes
 from telepath.errors import UserError
-from telepath.evaluation.evidence import Evidence, heldout_of, read_evidence, read_reenactments
+from telepath.evaluation.evidence import Evidence, Film, heldout_of, read_evidence, read_film, read_reenactments
 
 
 def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
@@ -18,6 +18,7 @@ def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
         getattr(evidence, name).to_csv(path, index=False)
     for name in ("rounds", "gap"):
         getattr(evidence, name).to_csv(folder / f"{name}.csv", index=False)
+    pd.DataFrame({"cost": evidence.null}).to_csv(folder / "null.csv", index=False)
     oracle = evidence.returns["agent"] == "oracle"
     evidence.returns[~oracle].to_csv(folder / "returns.csv", index=False)
     files["oracle_returns"] = folder / "oracle_returns.csv"
@@ -29,7 +30,7 @@ def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
 
 def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_path: Path) -> None:
     made = make_evidence()
-    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments)
+    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments, film=made.film)
     pd.testing.assert_frame_equal(found.diary, made.diary)
     order = ["agent", "episode"]
     pd.testing.assert_frame_equal(
@@ -37,6 +38,7 @@ def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_pa
     )
     np.testing.assert_array_equal(found.heldout["inferred"], made.heldout["inferred"])
     assert found.facts == made.facts
+    np.testing.assert_allclose(found.null, made.null)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,7 @@ def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_pa
         ("returns.csv", "", "not a readable table"),
         ("returns.csv", "agent,episode\nrandom,0\n", "lacks return"),
         ("gap.csv", "seconds,divergence\n", "has no rows"),
+        ("null.csv", "cost\n", "has no rows"),
         ("heldout.npz", "no", "not a readable array file"),
         ("facts.json", None, "no such file"),
         ("facts.json", "{", "not readable as JSON"),
@@ -61,7 +64,7 @@ def test_a_broken_file_is_named(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=says) as caught:
-        read_evidence(**files, reenactments=made.reenactments)
+        read_evidence(**files, reenactments=made.reenactments, film=made.film)
     message = str(caught.value)
     assert message.startswith(str(tmp_path / name))
     assert "dvc repro" in message
@@ -103,6 +106,7 @@ def test_the_reference_is_what_came_after_the_prefix(tmp_path: Path) -> None:
     assert found.reference[1].tolist() == [[1, 8], [1, 9], [1, 10], [1, 11]]
     assert found.tau == 0.25
     assert found.cost.tolist() == [0, 1]
+    assert found.origin.tolist() == [[0, 3], [1, 7]]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,31 @@ def test_labels_of_another_run_are_refused(
     save_counting_episodes(episodes)
     with pytest.raises(UserError, match=says):
         read_reenactments(labels, episodes, prefix=3, reference=4, source_repeat=6)
+
+
+def test_the_film_is_as_it_was_told(tmp_path: Path) -> None:
+    film = Film("", ["source", "telepath"], 3, 7.98)
+    path = tmp_path / "film.json"
+    path.write_text(json.dumps(film._asdict()))
+    assert read_film(path) == film
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"missing": "", "agents": ["nobody"], "episode": 0, "seconds": 1.0}',
+        '{"missing": "", "agents": [], "episode": true, "seconds": 1.0}',
+        '{"missing": "", "agents": [[]], "episode": 0, "seconds": NaN}',
+    ],
+)
+def test_a_damaged_word_on_the_film_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "film.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"film\.json: not as the film stage leaves it"):
+        read_film(path)
 
 
 def test_heldout_records_of_one_policy() -> None:

@@ -60,10 +60,12 @@ def test_the_plainest_data_can_be_drawn(tmp_path: Path) -> None:
         np.ones((1, 1)),
         np.ones(1),
         1.0,
+        np.zeros((1, 2), int),
     )
+    figures.label_origins(flat, np.zeros(1), 0.1, tmp_path / "labels.png")
     figures.drawn_alignments(flat, ["x"], 0.1, 0.05, tmp_path / "alignments.png")
     heldout = {name: np.zeros(6, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
     heldout["policy"] = np.repeat([0, 1, 2], 2)
     figures.rewards(heldout, HELDOUT_POLICIES, 2, 0.05, tmp_path / "rewards.png")
     figures.induced_gap(pd.DataFrame({"seconds": [0.0, 0.1], "divergence": [0.0, 0.0]}), tmp_path / "gap.png")
-    assert len(list(tmp_path.glob("*.png"))) == 6
+    assert len(list(tmp_path.glob("*.png"))) == 7

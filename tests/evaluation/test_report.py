@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from telepath.config import Params
-from telepath.evaluation.evidence import Evidence
+from telepath.evaluation.evidence import Evidence, Film
 from telepath.evaluation.findings import differences, find
 from telepath.evaluation.page import write_page
 from telepath.evaluation.remarks import remarks, verdict
@@ -66,7 +67,7 @@ def test_the_report_is_whole_and_its_bytes_repeat(
 
     page = (tmp_path / "one" / "index.md").read_text()
     linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    assert sorted([*linked, "index.md", "metrics.json"]) == [str(path) for path in files]
+    assert sorted([*linked, "index.html", "index.md", "metrics.json"]) == [str(path) for path in files]
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     assert "dvc repro" in page
     assert str(tmp_path) not in page
@@ -77,6 +78,34 @@ def test_the_report_is_whole_and_its_bytes_repeat(
     assert list(stored) == sorted(stored)
     assert set(stored) >= PROMISED
     assert all(isinstance(stored[name], int) for name in ("source_steps", "target_steps", "shipped_round"))
+
+
+def test_the_film_is_shown_with_the_returns_of_its_episode(
+    make_evidence: Callable[..., Evidence], params: Params, tmp_path: Path
+) -> None:
+    (tmp_path / "film").mkdir()
+    (tmp_path / "film" / "film.gif").write_bytes(b"GIF89a film")
+    made = make_evidence()._replace(film=Film("", ["source", "zero_shot", "telepath", "oracle"], 4, 7.98))
+    made.returns.loc[(made.returns["agent"] == "telepath") & (made.returns["episode"] == 4), "return"] = 777.4
+    write_report(made, with_gap(params), tmp_path)
+    page = (tmp_path / "index.md").read_text()
+    assert "](film/film.gif)" in page
+    assert "Telepath 777, oracle" in page
+    assert "There is no film" not in page
+    assert base64.b64encode(b"GIF89a film").decode() in (tmp_path / "index.html").read_text()
+
+
+def test_without_a_film_the_report_says_why_and_how_to_get_one(
+    make_evidence: Callable[..., Evidence], params: Params, tmp_path: Path
+) -> None:
+    why = "no OpenGL without a screen; `apt install libosmesa6`"
+    made = make_evidence()._replace(film=Film(why, [], 0, 0.0))
+    write_report(made, with_gap(params), tmp_path)
+    for name in ("index.md", "index.html"):
+        page = (tmp_path / name).read_text()
+        assert "There is no film of the agents" in page
+        assert "apt install libosmesa6" in page
+        assert "film.gif" not in page
 
 
 def test_metrics_follow_from_the_tables(make_evidence: Callable[..., Evidence], params: Params) -> None:

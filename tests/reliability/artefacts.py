@@ -18,7 +18,7 @@ from telepath.config import load
 from telepath.dreamer.agent import Agent
 from telepath.episodes import load_arrays, load_episodes, save_arrays, save_episodes
 from telepath.errors import UserError
-from telepath.evaluation.evidence import read_facts, read_heldout, read_table
+from telepath.evaluation.evidence import read_facts, read_film, read_heldout, read_table
 from telepath.runtime.store import load_state, save_state
 from telepath.transfer.labels import Labels
 from tests.conftest import counting_episode
@@ -46,6 +46,7 @@ LABEL_ARRAYS = {
 HELDOUT = {name: np.zeros(3, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
 HELDOUT["policy"] = np.zeros(3, np.int32)
 FACTS = {"source_steps": 3, "target_steps": 4, "observation_names": ["a", "b"], "frame_seconds": 0.02}
+FILM = {"missing": "", "agents": ["telepath"], "episode": 3, "seconds": 8.0}
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ KINDS = [
         ),
         lambda path: read_table(path, ("agent", "episode", "return")),
     ),
+    Kind("film", lambda path: path.write_text(json.dumps(FILM)) and None, read_film),
     Kind("facts", lambda path: path.write_text(json.dumps(FACTS)) and None, read_facts),
 ]
 

@@ -1,0 +1,66 @@
+"""The film: source at home, zero-shot, Telepath and oracle side by side; or a note that there is none, and why."""
+
+import json
+import sys
+
+import pandas as pd
+
+from stages.artefacts import EVALUATION, ORACLE_AGENT, ORACLE_RETURNS, SOURCE_AGENT, TARGET_AGENT
+from stages.harness import Context, run
+from stages.pictures import FILM, FILM_FACTS
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.envs.gaps import target_environment
+from telepath.envs.gl import NoGraphics, find_backend
+from telepath.envs.suite import Environment
+from telepath.errors import UserError
+from telepath.evaluation.agents import FILMED
+from telepath.evaluation.evidence import Film, read_table
+from telepath.evaluation.film import Timing, make_gif, shoot, typical_episode
+from telepath.files import MEND, write_atomically
+
+
+def main(params: Params, context: Context) -> None:
+    """Film the most typical episode of the evaluation, if anything can be rendered here."""
+    try:
+        find_backend()
+        film = make_film(params)
+    except NoGraphics as reason:
+        print(f"telepath: film: none is made: {reason}", file=sys.stderr, flush=True)
+        film = Film(str(reason), [], 0, 0.0)
+    write_atomically(FILM_FACTS, json.dumps(film._asdict(), indent=2) + "\n")
+
+
+def make_film(params: Params) -> Film:
+    """Write the film; what is in it. Agents act as in the evaluation."""
+    task, seed = params.tasks[params.task], params.seed.evaluate
+    agents = {
+        name: Agent.load(path, params.task)
+        for name, path in (("source", SOURCE_AGENT), ("telepath", TARGET_AGENT), ("oracle", ORACLE_AGENT))
+    }
+    agents["zero_shot"] = agents["source"]
+    batch = params.evaluate.episodes
+    episode = typical_episode(read_returns(batch))
+    home = Environment(params.task, task.action_repeat, seed)
+    away = target_environment(params.task, params.gap, seed, rewarded=True)
+    timing = Timing.of(home.frame_seconds)
+    takes = {
+        name: shoot(home if name == "source" else away, agents[name].policy(), timing, seed, episode, batch)
+        for name in FILMED
+    }
+    write_atomically(FILM, make_gif(takes, timing))
+    return Film("", list(FILMED), episode, float(timing.seconds[-1]))
+
+
+def read_returns(episodes: int) -> pd.DataFrame:
+    """True returns of those who are filmed: a row an episode, a column an agent; ``UserError`` if any is missing."""
+    columns = ("agent", "episode", "return")
+    tables = [read_table(path, columns) for path in (EVALUATION / "returns.csv", ORACLE_RETURNS)]
+    returns = pd.concat(tables).pivot_table("return", "episode", "agent").reindex(columns=FILMED)
+    if returns.index.tolist() != list(range(episodes)) or returns.isna().to_numpy().any():
+        raise UserError(f"{EVALUATION}: not the returns of {episodes} episodes of {', '.join(FILMED)}; {MEND}")
+    return returns
+
+
+if __name__ == "__main__":
+    run(main)
