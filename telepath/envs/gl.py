@@ -60,7 +60,7 @@ def failure_of(backend: str) -> str:
         return f"no answer in {PATIENCE:g} s"
     if done.returncode < 0:
         return f"killed by signal {-done.returncode}"
-    return "" if done.returncode == 0 else one_line(done.stdout)[:80] or "does not start"
+    return "" if done.returncode == 0 else one_line(done.stderr.strip().rpartition("\n")[2]) or "does not start"
 
 
 def open_context(backend: str, height: int, width: int) -> Any:
@@ -87,7 +87,8 @@ def trial(backend: str) -> None:
 if __name__ == "__main__":
     try:
         trial(sys.argv[1])
+    except (AttributeError, TypeError):
+        # What PyOpenGL ends in when it looks for functions in a library that it has not found.
+        sys.exit("its library is missing")
     except Exception as error:
-        # Libraries that are missing show as ImportError, AttributeError, TypeError, ...
-        print(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        sys.exit(str(error).partition(". ")[0])

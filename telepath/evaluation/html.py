@@ -28,6 +28,7 @@ code, pre { background: var(--shade); border-radius: 4px; font-size: 0.9em; }
 code { padding: 0.1em 0.3em; }
 pre { padding: 0.7rem; overflow-x: auto; }
 pre code { padding: 0; }
+@media (max-width: 40rem) { td:last-child { min-width: 8rem; } }
 """
 
 
