@@ -73,9 +73,11 @@ class WorldModel(nn.Module):
         self.continuation_net = mlp(self.feature_dim, hidden, 1, 1)
 
     def fit_units(self, observation: Tensor) -> None:
-        """Choose the units of the observations (n, D) once, before training: their mean and standard deviation.
+        """Choose the units of the observations, from all of them so far (n, D): their mean and standard deviation.
 
-        Otherwise the fastest dimensions, which have the largest numbers, would be all that is reconstructed.
+        Otherwise the fastest dimensions, which have the largest numbers, would be all that is reconstructed. To be
+        called again as the replay grows: in units of random flailing, an upright walker is ten deviations off, where
+        ``symlog`` resolves little.
         """
         self.center.copy_(observation.mean(0))
         self.spread.copy_(observation.std(0).clamp(min=1e-2))

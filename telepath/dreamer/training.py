@@ -119,8 +119,9 @@ class OnlineTraining:
         return self.update()
 
     def collect(self) -> None:
-        """One episode of the exploring policy into the replay."""
+        """One episode of the exploring policy into the replay; the units follow what has been seen."""
         self.roll_out(self.agent.explorer(seed=int(self.rng.integers(2**31))))
+        self.agent.model.fit_units(self.replay.observations())
 
     def roll_out(self, policy: Policy) -> Episode:
         """One episode of any policy into the replay and onto the curve."""

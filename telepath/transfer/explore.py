@@ -104,8 +104,6 @@ class Exploration:
             # What needs no model is collected first; after that an episode follows every share of updates.
             while len(self.replay) < self.episodes_due():
                 self.collect(self.plan[len(self.replay)])
-            if self.updates == 0 and self.source is None:
-                self.agent.model.fit_units(self.replay.observations())
             figures = self.update()
             progress.advance(1, steps=self.replay.steps, **figures)
             scratch.save_if_due(self.state)
@@ -117,10 +115,12 @@ class Exploration:
         return min(len(self.plan), max(given, 1 + self.updates // self.updates_per_episode))
 
     def collect(self, kind: str) -> None:
-        """One episode of the kind into the replay."""
+        """One episode of the kind into the replay. A model that began from nothing chooses its units by what is there."""
         self.environment.reseed(self.seed, len(self.replay))
         (episode,) = rollout([self.environment], self.policy(kind))
         self.replay.add(episode)
+        if self.source is None:
+            self.agent.model.fit_units(self.replay.observations())
 
     def policy(self, kind: str) -> Policy:
         """The exploring policy of a kind of episode."""

@@ -199,6 +199,9 @@ class Refinement:
             if keep:
                 self.replay.add(episode)
                 self.labels.append(labels.rate)
+        if keep and self.zero_shot is None:
+            # A model that began from nothing; one that began as the source's was trained in the source's units.
+            self.agent.model.fit_units(self.replay.observations())
         return float(np.mean(returns)), float(np.mean(confidences))
 
     def realign(self) -> None:
