@@ -115,7 +115,7 @@ class Exploration:
         return min(len(self.plan), max(given, 1 + self.updates // self.updates_per_episode))
 
     def collect(self, kind: str) -> None:
-        """One episode of the kind into the replay. A model that began from nothing chooses its units by what is there."""
+        """One episode of the kind into the replay; the units of a model that began from nothing follow it."""
         self.environment.reseed(self.seed, len(self.replay))
         (episode,) = rollout([self.environment], self.policy(kind))
         self.replay.add(episode)
