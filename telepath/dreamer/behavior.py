@@ -172,7 +172,9 @@ def behavior_loss(
     """Dynamics-backpropagated actor loss and critic regression on one batch of imagined trajectories.
 
     start: (B, ...) detached states; ``reward`` maps features to rates. Returns are scaled by their running
-    5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12).
+    5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12). Unlike there
+    the entropy bonus is scaled with them: ``entropy`` is a price in units of the rate. So where returns hardly differ
+    yet, the policy explores, and a task that pays little a frame is explored longer.
     """
     imagined = imagine(model, behavior.actor, start, horizon.steps, generator)
     future = imagined.feature[1:]
@@ -186,7 +188,7 @@ def behavior_loss(
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)
     scale = behavior.scale.clamp(min=settings.return_floor)
-    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy)).mean()
+    actor = -(weight * (returns + settings.entropy * imagined.entropy)).mean() / scale
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
     return BehaviorLoss(actor, critic, value.detach().mean())

@@ -99,12 +99,16 @@ class BehaviorLearner:
         torch._foreach_copy_(list(self.copies.parameters()), list(self.live.parameters()))
         torch._foreach_copy_(list(self.copies.buffers()), list(self.live.buffers()))
 
-    def update(self, states: Latent) -> Figures:
-        """One step from a random subset of filtered states (T, B, ...), with the model last looked at."""
+    def update(self, states: Latent, *, improve: bool = True) -> Figures:
+        """One step from a random subset of filtered states (T, B, ...), with the model last looked at.
+
+        Without ``improve`` the actor stays as it is, and only the critic learns what it is worth.
+        """
         start = subset(states, self.starts, self.generator)
         loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
         clip, inputs = self.settings.grad_clip, tensors_of(start)
-        descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
+        if improve:
+            descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
         descend(self.critic_optimizer, self.critic_parameters, loss.critic, clip, "critic", inputs)
         self.behavior.follow()
         return {"value": float(loss.value)}
@@ -135,8 +139,13 @@ class Learner:
         self.model, self.behavior = model, behavior
         self.states: Latent | None = None
 
-    def update(self, batch: Batch, heads: Callable[[Latent], Figures] | None = None) -> Figures:
-        """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior."""
+    def update(
+        self, batch: Batch, heads: Callable[[Latent], Figures] | None = None, *, improve: bool = True
+    ) -> Figures:
+        """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior.
+
+        Without ``improve`` the actor waits.
+        """
 
         def model() -> tuple[Latent, Figures]:
             states, figures = self.model.update(batch)
@@ -145,7 +154,7 @@ class Learner:
         before = self.states
         self.behavior.look()
         (self.states, figures), improved = side_by_side(
-            model, lambda: {} if before is None else self.behavior.update(before)
+            model, lambda: {} if before is None else self.behavior.update(before, improve=improve)
         )
         return figures | improved
 

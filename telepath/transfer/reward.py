@@ -1,5 +1,7 @@
 """The target's reward model: learned from inferred labels alone, on latents that it cannot bend."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,20 +11,30 @@ from telepath.dreamer.networks import EnsembleMLP
 
 
 class RewardEnsemble(nn.Module):
-    """feature (..., F) -> reward rate (...): the members' mean less ``pessimism`` standard deviations.
+    """feature (..., F) -> reward rate (...): the members' mean less ``pessimism`` standard deviations, within ``span``.
 
-    Where the members disagree no label was near, and an actor would be drawn to whatever they happen to overrate.
+    Where the members disagree no label was near, and an actor would be drawn to whatever they happen to overrate. Nor
+    does any rate lie outside of what the source ever paid, ``span`` = (lowest, highest).
     """
 
-    def __init__(self, feature_dim: int, dreamer: DreamerSettings, settings: TargetSettings):
+    span: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        dreamer: DreamerSettings,
+        settings: TargetSettings,
+        span: tuple[float, float] = (-math.inf, math.inf),
+    ):
         super().__init__()
         self.members = EnsembleMLP(settings.members, feature_dim, dreamer.hidden, 1)
         self.pessimism = settings.pessimism
+        self.register_buffer("span", torch.tensor(span))
 
     def forward(self, feature: Tensor) -> Tensor:
         """The cautious rate."""
         rates = self.members(feature).squeeze(-1)
-        return rates.mean(0) - self.pessimism * rates.std(0)
+        return (rates.mean(0) - self.pessimism * rates.std(0)).clamp(self.span[0], self.span[1])
 
     def error(self, feature: Tensor, rate: Tensor, weight: Tensor) -> Tensor:
         """Weighted mean squared error of the members on labels, (..., F), (...), (...); a scalar."""

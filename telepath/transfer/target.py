@@ -79,7 +79,8 @@ class Refinement:
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
-        self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings)
+        span = float(pool.rate.min()), float(pool.rate.max())
+        self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings, span)
         self.reward_learner = RewardLearner(self.reward, settings)
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator),
@@ -105,7 +106,7 @@ class Refinement:
         if trained < 1:
             return 0
         per_round = self.settings.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round((trained - 1) * per_round)
+        return self.settings.first_updates + round(trained * per_round)
 
     @property
     def update_budget(self) -> int:
@@ -132,7 +133,11 @@ class Refinement:
     # -- one update ---------------------------------------------------------------------------------------------------
 
     def update(self) -> dict[str, float]:
-        """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net."""
+        """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net.
+
+        At first the actor waits: a reward that is not learned yet and a critic that still believes in the source would
+        lead it away from what it can do.
+        """
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
 
@@ -142,7 +147,7 @@ class Refinement:
                 self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
             return self.losses
 
-        figures = self.learner.update(batch, heads)
+        figures = self.learner.update(batch, heads, improve=self.updates >= self.settings.first_updates)
         self.updates += 1
         return figures
 

@@ -13,7 +13,7 @@ from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
 from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
-from telepath.transfer.target import Refinement
+from telepath.transfer.target import Refinement, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 
 
@@ -188,12 +188,24 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     progress = Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert refinement.rounds[0].updates == 0
-    assert refinement.rounds[1].updates == tiny.target.first_updates
+    assert refinement.rounds[1].updates == refinement.updates_due(2) > tiny.target.first_updates
     assert progress.count == refinement.update_budget
     assert refinement.shipped == 0
     assert refinement.best_trained > 0, "the reward ensemble to look at is one that was trained"
     for one, other in zip(refinement.agent.parameters(), source.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_actor_waits_until_reward_and_critic_have_had_their_first_updates(tiny: Params) -> None:
+    refinement = Transfer(tiny).refinement()
+    behavior = refinement.agent.behavior
+    actor, critic = copy_of(behavior.actor), copy_of(behavior.critic)
+    for _ in range(tiny.target.first_updates):
+        refinement.update()
+    assert all(torch.equal(value, actor[name]) for name, value in behavior.actor.state_dict().items())
+    assert not all(torch.equal(value, critic[name]) for name, value in behavior.critic.state_dict().items())
+    refinement.update()
+    assert not all(torch.equal(value, actor[name]) for name, value in behavior.actor.state_dict().items())
 
 
 @pytest.mark.parametrize("stop", [3, 20])
@@ -222,6 +234,14 @@ def test_the_reward_ensemble_is_cautious_where_no_label_was_near(params: Params,
     assert error < 1e-3
     gap = (reward.members(far).mean(0).squeeze(-1) - reward(far)).mean()
     assert gap > 5 * (reward.members(near).mean(0).squeeze(-1) - reward(near)).mean()
+
+
+def test_no_reward_is_higher_or_lower_than_the_source_ever_paid(params: Params, small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    reward = RewardEnsemble(4, small, params.target, (0.0, 0.25))
+    rate = reward(10 * torch.randn(500, 4)).detach()
+    assert float(rate.min()) == 0
+    assert float(rate.max()) == 0.25
 
 
 def test_a_label_of_no_weight_teaches_nothing(params: Params, small: DreamerSettings) -> None:
