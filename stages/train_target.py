@@ -52,6 +52,7 @@ def main(params: Params, context: Context) -> None:
         exploration,
         Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
         task.refine_steps,
+        task.refine_ratio,
         params.target,
         seed,
     )

@@ -234,7 +234,6 @@ class TargetSettings(Settings):
 
     rounds: Count
     first_updates: Count
-    update_ratio: Positive
     recent: Fraction
     recent_rounds: Count
     realign: CountOrNone
@@ -305,12 +304,15 @@ class EvaluateSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What is tuned per task: the source's action repeat and the budgets in steps."""
+    """What is tuned per task: the source's action repeat, the budgets in steps, and gradient steps for each step of the
+    refinement.
+    """
 
     action_repeat: Count
     source_steps: Count
     explore_steps: Count
     refine_steps: Count
+    refine_ratio: Positive
 
 
 class Params(Settings):

@@ -68,14 +68,18 @@ class Refinement:
         exploration: list[Episode],
         zero_shot: Agent | None,
         steps: int,
+        update_ratio: float,
         settings: TargetSettings,
         seed: int,
     ):
-        """``agent`` is trained; ``zero_shot`` is the source agent, where it may be used: the first round's policy."""
+        """``agent`` is trained; ``zero_shot`` is the source agent, where it may be used: the first round's policy.
+
+        ``update_ratio``: updates for each of the ``steps``, after the first ones.
+        """
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
         self.belief, self.reenactor, self.segments, self.pool = belief, reenactor, segments, pool
-        self.zero_shot = zero_shot
+        self.zero_shot, self.update_ratio = zero_shot, update_ratio
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
@@ -105,7 +109,7 @@ class Refinement:
         trained = rounds - (self.zero_shot is not None)
         if trained < 1:
             return 0
-        per_round = self.settings.update_ratio * self.episodes_per_round * self.environment.episode_steps
+        per_round = self.update_ratio * self.episodes_per_round * self.environment.episode_steps
         return self.settings.first_updates + round(trained * per_round)
 
     @property

@@ -82,6 +82,7 @@ class Transfer:
             self.exploration,
             zero_shot,
             400,
+            0.15,
             self.tiny.target,
             0,
         )
