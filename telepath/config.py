@@ -105,6 +105,7 @@ class DreamerSettings(Settings):
     critic_lr: Positive
     grad_clip: Positive
     slow_critic_rate: Fraction
+    replayed_value_scale: NonNegative
     steady_actor_rate: Fraction
     return_scale_rate: Fraction
     return_floor: Positive

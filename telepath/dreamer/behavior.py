@@ -125,12 +125,23 @@ class Imagined(NamedTuple):
     entropy: Tensor
 
 
+class Experience(NamedTuple):
+    """What really happened: filtered states (T, B, ...), the rate (T, B) received with each (None: nothing is paid)
+    and terminal (T, B) in {0, 1}.
+    """
+
+    states: Latent
+    rate: Tensor | None
+    terminal: Tensor
+
+
 class BehaviorLoss(NamedTuple):
-    """Actor and critic losses to minimise, and the mean imagined value for the log; scalars."""
+    """Actor and critic losses to minimise, the mean imagined value for the log, and the returns' scale; scalars."""
 
     actor: Tensor
     critic: Tensor
     value: Tensor
+    scale: Tensor
 
 
 def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
@@ -191,7 +202,22 @@ def behavior_loss(
     actor = -(weight * (returns + settings.entropy * imagined.entropy)).mean() / scale
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
-    return BehaviorLoss(actor, critic, value.detach().mean())
+    return BehaviorLoss(actor, critic, value.detach().mean(), scale)
+
+
+def replayed_value_loss(
+    behavior: Behavior, feature: Tensor, rate: Tensor, terminal: Tensor, horizon: Horizon
+) -> Tensor:
+    """The critic's regression on what really followed: feature (T, B, F), rate and terminal (T, B); a scalar.
+
+    In imagination a critic is judged by itself alone, and where the model dreams it believes the dream. Here the
+    lambda-return is taken along replayed rewards (Hafner et al. 2025, "Mastering diverse control tasks through world
+    models").
+    """
+    with torch.no_grad():
+        discount = horizon.gamma * (1 - terminal[1:])
+        returns = lambda_returns(rate[1:], behavior.critic.bootstrap(feature[1:]), discount, horizon.lam, horizon.gamma)
+    return 0.5 * (behavior.critic(feature[:-1]) - returns).square().mean()
 
 
 RETURN_RANGE = torch.tensor([0.05, 0.95])

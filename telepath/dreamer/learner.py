@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior, Horizon, behavior_loss
+from telepath.dreamer.behavior import Behavior, Experience, Horizon, behavior_loss, replayed_value_loss
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
@@ -99,17 +99,23 @@ class BehaviorLearner:
         torch._foreach_copy_(list(self.copies.parameters()), list(self.live.parameters()))
         torch._foreach_copy_(list(self.copies.buffers()), list(self.live.buffers()))
 
-    def update(self, states: Latent, *, improve: bool = True) -> Figures:
-        """One step from a random subset of filtered states (T, B, ...), with the model last looked at.
+    def update(self, experience: Experience, *, improve: bool = True) -> Figures:
+        """One step from a random subset of the filtered states, with the model last looked at.
 
         Without ``improve`` the actor stays as it is, and only the critic learns what it is worth.
         """
+        states, rate, terminal = experience
         start = subset(states, self.starts, self.generator)
         loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
         clip, inputs = self.settings.grad_clip, tensors_of(start)
         if improve:
             descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
-        descend(self.critic_optimizer, self.critic_parameters, loss.critic, clip, "critic", inputs)
+        critic = loss.critic
+        if rate is not None:
+            replayed = replayed_value_loss(self.behavior, states.feature, rate, terminal, self.horizon)
+            critic = critic + self.settings.replayed_value_scale * replayed / loss.scale.square()
+            inputs |= {"rate": rate}
+        descend(self.critic_optimizer, self.critic_parameters, critic, clip, "critic", inputs)
         self.behavior.follow()
         return {"value": float(loss.value)}
 
@@ -137,36 +143,44 @@ class Learner:
 
     def __init__(self, model: ModelLearner, behavior: BehaviorLearner):
         self.model, self.behavior = model, behavior
-        self.states: Latent | None = None
+        self.experience: Experience | None = None
 
     def update(
-        self, batch: Batch, heads: Callable[[Latent], Figures] | None = None, *, improve: bool = True
+        self,
+        batch: Batch,
+        rate: Tensor | None = None,
+        heads: Callable[[Latent], Figures] | None = None,
+        *,
+        improve: bool = True,
     ) -> Figures:
         """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior.
 
-        Without ``improve`` the actor waits.
+        ``rate`` (T, B): the reward rate that came with each record, if any. Without ``improve`` the actor waits.
         """
 
         def model() -> tuple[Latent, Figures]:
             states, figures = self.model.update(batch)
             return states, figures | (heads(states) if heads is not None else {})
 
-        before = self.states
+        before = self.experience
         self.behavior.look()
-        (self.states, figures), improved = side_by_side(
+        (states, figures), improved = side_by_side(
             model, lambda: {} if before is None else self.behavior.update(before, improve=improve)
         )
+        self.experience = Experience(states, rate, batch.terminal)
         return figures | improved
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
-        return {"model": self.model.state(), "behavior": self.behavior.state(), "states": self.states}
+        return {"model": self.model.state(), "behavior": self.behavior.state(), "experience": self.experience}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up ``state()``."""
         self.model.restore(state["model"])
         self.behavior.restore(state["behavior"])
-        self.states = None if state["states"] is None else Latent(*state["states"])
+        if state["experience"] is not None:
+            states, rate, terminal = state["experience"]
+            self.experience = Experience(Latent(*states), rate, terminal)
 
 
 def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:

@@ -76,9 +76,12 @@ class OnlineTraining:
         self.finalists: list[dict[str, torch.Tensor]] = []
         self.curve: list[tuple[int, int, float]] = []
 
-    def _reward_loss(self, latent: Latent, batch: Batch) -> torch.Tensor:
+    def _rate(self, batch: Batch) -> torch.Tensor:
         assert batch.reward is not None
-        rate = batch.reward / self.environment.action_repeat
+        return batch.reward / self.environment.action_repeat
+
+    def _reward_loss(self, latent: Latent, batch: Batch) -> torch.Tensor:
+        rate = self._rate(batch)
         # The first record of an episode has no reward to learn: nothing led to it.
         known = 1 - batch.is_first
         return (known * (self.reward(latent.feature) - rate).square()).mean() * self.dreamer.reward_scale
@@ -144,7 +147,7 @@ class OnlineTraining:
         """One step of the world model with its reward head, and one of actor and critic."""
         batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng)
         self.updates += 1
-        return self.learner.update(batch)
+        return self.learner.update(batch, self._rate(batch))
 
     def _last_return(self) -> dict[str, float]:
         return {"return": self.curve[-1][2]} if self.curve else {}

@@ -22,7 +22,7 @@ from telepath.alignment.segments import Segments
 from telepath.config import TargetSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Recency, Replay, gather
+from telepath.dreamer.replay import Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import rollout
 from telepath.envs.suite import Environment
@@ -145,20 +145,19 @@ class Refinement:
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
 
+        rate = gather(self.labels, batch.episode, batch.start, dreamer.length)
+
         def heads(states: Latent) -> dict[str, float]:
-            self.losses["reward"] = self.reward_learner.update(self.real_labels(states, batch), self.imagined_labels())
+            # Record 0 of an episode has no reward to learn.
+            real = states.feature, rate, 1 - batch.is_first
+            self.losses["reward"] = self.reward_learner.update(real, self.imagined_labels())
             if self.updates % self.settings.belief_every == 0:
                 self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
             return self.losses
 
-        figures = self.learner.update(batch, heads, improve=self.updates >= self.settings.first_updates)
+        figures = self.learner.update(batch, rate, heads, improve=self.updates >= self.settings.first_updates)
         self.updates += 1
         return figures
-
-    def real_labels(self, states: Latent, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(feature, rate, weight) of a batch of replayed records; record 0 of an episode has no reward to learn."""
-        rate = gather(self.labels, batch.episode, batch.start, len(batch.observation))
-        return states.feature, rate, 1 - batch.is_first
 
     def imagined_labels(self) -> tuple[Tensor, Tensor, Tensor]:
         """(feature, rate, weight) of a random lot of re-enacted transitions."""

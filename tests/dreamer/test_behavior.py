@@ -3,7 +3,15 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior, Horizon, behavior_loss, imagine, lambda_returns
+from telepath.dreamer.behavior import (
+    Behavior,
+    Experience,
+    Horizon,
+    behavior_loss,
+    imagine,
+    lambda_returns,
+    replayed_value_loss,
+)
 from telepath.dreamer.learner import BehaviorLearner
 from telepath.dreamer.rssm import WorldModel
 
@@ -42,6 +50,28 @@ def test_normalised_return_of_a_constant_rate_is_that_rate_at_any_discount() -> 
         torch.testing.assert_close(lambda_returns(0.7 * ones, 0.7 * ones, gamma * ones, 0.95, gamma), 0.7 * ones)
 
 
+def test_the_replayed_value_loss_bootstraps_where_an_episode_goes_on_and_not_where_it_ended(
+    small: DreamerSettings,
+) -> None:
+    behavior = Behavior(5, 2, small)
+    nn.init.constant_(behavior.critic.slow[-1].bias, 2.0)  # the slow critic says 2 everywhere, the other one 0
+    horizon = Horizon(3, 0.9, 1.0)
+    feature, rate, terminal = (
+        torch.randn(3, 2, 5),
+        torch.tensor([[9.0, 9.0], [1.0, 1.0], [3.0, 3.0]]),
+        torch.zeros(3, 2),
+    )
+    terminal[2, 1] = 1
+    loss = replayed_value_loss(behavior, feature, rate, terminal, horizon)
+    # What came with record 0 led to it, so it is no part of any return.
+    goes_on = [0.1 * (1 + 0.9 * 3) + 0.81 * 2, 0.1 * 3 + 0.9 * 2]
+    ended = [0.1 * (1 + 0.9 * 3), 0.1 * 3]
+    assert float(loss.detach()) == pytest.approx(0.5 * sum(value**2 for value in goes_on + ended) / 4, rel=1e-5)
+    loss.backward()
+    assert behavior.critic.net[-1].bias.grad is not None
+    assert behavior.critic.slow[-1].bias.grad is None
+
+
 class FirstFeature(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         return feature[..., 0]
@@ -66,7 +96,7 @@ def test_actor_gradient_comes_through_the_dynamics_and_leaves_the_model_alone(sm
     before = [p.clone() for p in model.parameters()]
     actor = [p.clone() for p in behavior.actor.parameters()]
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
-    learner.update(states)
+    learner.update(Experience(states, None, torch.zeros(8, 4)))
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert all(p.grad is None for p in model.parameters())
     assert all(p.grad is None for p in behavior.critic.parameters()), "the actor's loss must not train the critic"
@@ -89,7 +119,7 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
 
     before = paid()
     for _ in range(60):
-        learner.update(states)
+        learner.update(Experience(states, None, torch.zeros(8, 4)))
     assert paid() > before + 0.02
 
 
