@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks import dreamer
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
 from telepath.config import Params
@@ -74,3 +75,14 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     text = page(table, held)
     assert "| walker-walk | mass 1.5 | 800 (2) |" in text
     assert all(title in text for title in COLUMNS.values())
+
+
+def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> None:
+    header = "seconds,steps,updates,return\n"
+    (tmp_path / "walker-walk-0.csv").write_text(header + "60,100,250,799\n120,200,500,801\n180,300,750,790\n")
+    (tmp_path / "walker-walk-1.csv").write_text(header + "60,100,250,10\n")
+    table = dreamer.summary(tmp_path)
+    assert table["minutes"].tolist()[0] == 2.0
+    assert table["steps"].tolist()[0] == 200
+    assert table[["best", "last"]].to_numpy().tolist() == [[801, 790], [10, 10]]
+    assert table[["minutes", "steps", "updates"]].iloc[1].isna().all()
