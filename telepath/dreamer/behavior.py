@@ -70,13 +70,14 @@ class Critic(nn.Module):
 
 
 class Behavior(nn.Module):
-    """An actor, its critic, and the running scale of the returns that they see.
+    """An actor, its critic, the running scale of the returns that they see, and the widest it has been.
 
     ``steady`` is the actor with running averages of its weights (Polyak and Juditsky 1992). From one update to the next
     an actor's skill swings; that of its average does not, so it is the one that is judged.
     """
 
     scale: Tensor
+    widest: Tensor
 
     def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
         super().__init__()
@@ -84,6 +85,7 @@ class Behavior(nn.Module):
         self.steady = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = Critic(feature_dim, settings)
         self.register_buffer("scale", torch.zeros(()))
+        self.register_buffer("widest", torch.zeros(()))
         self.steady_rate, self.slow_rate = settings.steady_actor_rate, settings.slow_critic_rate
 
     @torch.no_grad()
@@ -184,8 +186,9 @@ def behavior_loss(
 
     start: (B, ...) detached states; ``reward`` maps features to rates. Returns are scaled by their running
     5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12). Unlike there
-    the entropy bonus is scaled with them: ``entropy`` is a price in units of the rate. So where returns hardly differ
-    yet, the policy explores, and a task that pays little a frame is explored longer.
+    the entropy bonus is scaled too, by the widest range so far: ``entropy`` is a price in units of the rate. So where
+    returns hardly differ yet, the policy explores, and a task that pays little a frame is explored longer; but one
+    that is solved, so that returns hardly differ any more, is not made noisy again.
     """
     imagined = imagine(model, behavior.actor, start, horizon.steps, generator)
     future = imagined.feature[1:]
@@ -198,8 +201,9 @@ def behavior_loss(
     with torch.no_grad():
         low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
         behavior.scale.lerp_(high - low, settings.return_scale_rate)
-    scale = behavior.scale.clamp(min=settings.return_floor)
-    actor = -(weight * (returns + settings.entropy * imagined.entropy)).mean() / scale
+        torch.maximum(behavior.widest, behavior.scale, out=behavior.widest)
+    scale, widest = (s.clamp(min=settings.return_floor) for s in (behavior.scale, behavior.widest))
+    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy / widest)).mean()
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
     return BehaviorLoss(actor, critic, value.detach().mean(), scale)
