@@ -18,6 +18,7 @@ from telepath.alignment.belief import BeliefLearner, BeliefNet
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
+from telepath.alignment.segments import choose_frames
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
@@ -41,12 +42,14 @@ def main(params: Params, context: Context) -> None:
     labels = Labels.load(LABELS, exploration, environment.observation_dim)
     rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
     learner = BeliefLearner(belief, agent.model, params.belief, rates.target_step_seconds, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
     refinement = Refinement(
         environment,
         agent,
         learner,
         Reenactor(agent.model, belief, labels.scale, rates, params.label),
         segments_of(labels, source, params.label, task.action_repeat),
+        choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
         labels,
         SourcePool(source, labels.scale, rates, params.label.match),
         exploration,

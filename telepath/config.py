@@ -231,6 +231,10 @@ class TargetSettings(Settings):
     A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
     rolled out ``final_episodes`` times more; the inferred return decides which is shipped. ``recent`` is the share of
     every batch that comes from the last ``recent_rounds`` alone.
+
+    ``frames``: source frames that the belief net places, for the reward ensemble. ``anchor``: weight of the squared
+    distance of actions from those of the best policy so far, against a return of range 1. ``caution``: what a unit of
+    novelty costs, in reward a frame; ``predictors`` measure it.
     """
 
     rounds: Count
@@ -244,6 +248,10 @@ class TargetSettings(Settings):
     reward_lr: Positive
     imagined_weight: NonNegative
     imagined_batch: Count
+    frames: Count
+    anchor: NonNegative
+    predictors: Annotated[int, Field(ge=2, le=100)]
+    caution: NonNegative
     finalists: Count
     final_episodes: Count
 

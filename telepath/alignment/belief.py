@@ -196,9 +196,9 @@ class BeliefTraining:
 
 
 @torch.no_grad()
-def believe(net: BeliefNet, model: WorldModel, segments: Segments, source_step_seconds: float) -> Gaussian:
-    """The belief (S, F) at the last prefix frame of source segments."""
-    observation = torch.from_numpy(np.ascontiguousarray(segments.prefix.transpose(1, 0, 2)))
+def believe(net: BeliefNet, model: WorldModel, prefix: Array, source_step_seconds: float) -> Gaussian:
+    """The belief (S, F) at the last frame of source observations (S, K, D)."""
+    observation = torch.from_numpy(np.ascontiguousarray(prefix.transpose(1, 0, 2)))
     seconds = torch.full(observation.shape[:2], source_step_seconds)
     seconds[0] = 0
     return net(model.squash(observation), seconds, torch.ones_like(seconds))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from telepath.alignment.belief import BeliefNet, believe, initial_latents
+from telepath.alignment.belief import BeliefNet, believe, initial_latents, to_latent
 from telepath.alignment.cem import search, white_noise
 from telepath.alignment.dtw import dtw_batch, dtw_path
 from telepath.alignment.rates import Rates
@@ -74,10 +74,17 @@ class Reenactor:
 
     def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
         """The ``keep`` best latents (S, keep, ...) that noise (S, C, F) draws from the belief, and their noise."""
-        belief = believe(self.belief, self.model, segments, self.rates.source_step_seconds)
+        belief = believe(self.belief, self.model, segments.prefix, self.rates.source_step_seconds)
         return initial_latents(belief, noise, self.model, segments, self.inverse_spread, keep)
 
     @torch.no_grad()
+    def place(self, prefix: Array, generator: torch.Generator) -> Latent:
+        """Where the belief net thinks the target's model would stand, (S, ...), at the last of observations (S, K, D):
+        a sample.
+        """
+        belief = believe(self.belief, self.model, prefix, self.rates.source_step_seconds)
+        return to_latent(belief.sample(generator), self.model)
+
     def align(self, segments: Segments, seeds: Array, actor: Actor | None = None) -> Alignments:
         """Re-enact segments, all at once; each one has its own random stream from ``seeds`` (S,).
 

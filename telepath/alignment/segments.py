@@ -69,6 +69,24 @@ def choose_origins(episodes: list[Episode], count: int, prefix: int, reference: 
     return places[np.array([rng.choice(s) for s in slices])]
 
 
+class Frames(NamedTuple):
+    """S frames of source episodes with what led to them: prefix (S, K, D), whose last one is the frame itself, and the
+    reward a simulator frame (S,) that was received with it.
+    """
+
+    prefix: Array
+    rate: Array
+
+
+def choose_frames(
+    episodes: list[Episode], count: int, prefix: int, action_repeat: int, rng: np.random.Generator
+) -> Frames:
+    """``count`` frames spread evenly over what they were paid."""
+    # A segment's reference begins after its origin; here the frame that was paid is to be the last of the prefix.
+    cut = cut_segments(episodes, choose_origins(episodes, count, prefix, 1, rng), prefix, 1, action_repeat)
+    return Frames(np.concatenate([cut.prefix[:, 1:], cut.reference], 1), cut.rate[:, 0])
+
+
 def _paid(episode: Episode, prefix: int, reference: int) -> Array:
     """Reward of every segment of an episode, in the order of ``all_origins``."""
     assert episode.reward is not None

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from telepath.config import DreamerSettings
-from telepath.dreamer.behavior import Behavior, Experience, Horizon, behavior_loss, replayed_value_loss
+from telepath.dreamer.behavior import (
+    Behavior,
+    Experience,
+    Horizon,
+    behavior_loss,
+    departure,
+    replayed_value_loss,
+)
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
@@ -76,13 +83,16 @@ class BehaviorLearner:
         settings: DreamerSettings,
         seed: int,
         rate_ratio: float = 1.0,
+        anchor: float = 0.0,
     ):
-        """``reward`` maps features to rates. ``rate_ratio``: steps here for one step of the settings' horizon."""
+        """``reward`` maps features to rates. ``rate_ratio``: steps here for one step of the settings' horizon.
+        ``anchor``: the weight of the actor's departure from the actions that experience wants.
+        """
         self.live = nn.ModuleList([model, reward])
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.reward = copy.deepcopy(reward).requires_grad_(False)
         self.copies = nn.ModuleList([self.model, self.reward])
-        self.behavior, self.settings = behavior, settings
+        self.behavior, self.settings, self.anchor = behavior, settings, anchor
         self.generator = torch.Generator().manual_seed(seed)
         self.horizon = Horizon.at(settings, rate_ratio)
         # A longer horizon, in steps, from fewer starts: an update costs the same at any control rate.
@@ -102,14 +112,18 @@ class BehaviorLearner:
     def update(self, experience: Experience, *, improve: bool = True) -> Figures:
         """One step from a random subset of the filtered states, with the model last looked at.
 
-        Without ``improve`` the actor stays as it is, and only the critic learns what it is worth.
+        Without ``improve`` the actor does not follow the model's gradient: it only learns what experience wants of it,
+        and the critic what it is worth.
         """
-        states, rate, terminal = experience
+        states, rate, terminal, wanted = experience
         start = subset(states, self.starts, self.generator)
         loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
         clip, inputs = self.settings.grad_clip, tensors_of(start)
-        if improve:
-            descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
+        actor = [loss.actor] if improve else []
+        if wanted is not None:
+            actor.append(self.anchor * departure(self.behavior.actor, states.feature, wanted))
+        if actor:
+            descend(self.actor_optimizer, self.actor_parameters, torch.stack(actor).sum(), clip, "actor", inputs)
         critic = loss.critic
         if rate is not None:
             replayed = replayed_value_loss(self.behavior, states.feature, rate, terminal, self.horizon)
@@ -152,22 +166,25 @@ class Learner:
         heads: Callable[[Latent], Figures] | None = None,
         *,
         improve: bool = True,
+        wanted: Callable[[], Tensor] | None = None,
     ) -> Figures:
         """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior.
 
-        ``rate`` (T, B): the reward rate that came with each record, if any. Without ``improve`` the actor waits.
+        ``rate`` (T, B): the reward rate that came with each record, if any; ``wanted`` says what to do after each of
+        the last n records, (n, B, A), if anything. Without ``improve`` the actor does not follow the model's gradient.
         """
 
-        def model() -> tuple[Latent, Figures]:
+        def model() -> tuple[Experience, Figures]:
             states, figures = self.model.update(batch)
-            return states, figures | (heads(states) if heads is not None else {})
+            if heads is not None:
+                figures |= heads(states)
+            return Experience(states, rate, batch.terminal, wanted() if wanted is not None else None), figures
 
         before = self.experience
         self.behavior.look()
-        (states, figures), improved = side_by_side(
+        (self.experience, figures), improved = side_by_side(
             model, lambda: {} if before is None else self.behavior.update(before, improve=improve)
         )
-        self.experience = Experience(states, rate, batch.terminal)
         return figures | improved
 
     def state(self) -> dict[str, Any]:
@@ -179,8 +196,8 @@ class Learner:
         self.model.restore(state["model"])
         self.behavior.restore(state["behavior"])
         if state["experience"] is not None:
-            states, rate, terminal = state["experience"]
-            self.experience = Experience(Latent(*states), rate, terminal)
+            states, *rest = state["experience"]
+            self.experience = Experience(Latent(*states), *rest)
 
 
 def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:

@@ -1,8 +1,8 @@
 """Reward-free exploration of the target and the first fit of its world model.
 
 Three kinds of episodes, in this order: random actions; the source policy with noise, held at its own rate (only *with
-source agent*); and a policy that seeks what the world model does not know yet, measured by the disagreement of an
-ensemble of one-step predictors (Sekar et al. 2020, "Plan2Explore"). The environment raises if its reward is touched.
+source agent*); and a policy that seeks what the world model does not know yet (Sekar et al. 2020, "Plan2Explore"). The
+environment raises if its reward is touched.
 """
 
 import math
@@ -10,52 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from telepath.config import DreamerSettings, ExploreSettings
+from telepath.config import ExploreSettings
 from telepath.dreamer.agent import Agent, AgentPolicy
 from telepath.dreamer.behavior import Behavior
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.networks import EnsembleMLP
-from telepath.dreamer.replay import Batch, Replay
-from telepath.dreamer.rssm import Latent, WorldModel
+from telepath.dreamer.replay import Replay
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
-
-
-class Disagreement(nn.Module):
-    """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is
-    novelty.
-
-    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its
-    running mean over replayed states, so that it neither fades as the model learns nor depends on the latents' scale.
-    """
-
-    running_mean: Tensor
-
-    def __init__(self, model: WorldModel, settings: DreamerSettings, members: int):
-        super().__init__()
-        self.deter = model.deter
-        self.ensemble = EnsembleMLP(members, model.deter, settings.hidden, model.stoch)
-        self.register_buffer("running_mean", torch.ones(()))
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Novelty of the states."""
-        return variance_of(self.ensemble(feature[..., : self.deter])) / self.running_mean
-
-    def loss(self, latent: Latent, batch: Batch) -> Tensor:
-        """Squared error of every member; the world model is not trained by it."""
-        predicted = self.ensemble(latent.deter.detach())
-        self.running_mean.lerp_(variance_of(predicted.detach()).mean(), 0.01)
-        return (predicted - latent.stoch.detach()).square().mean()
-
-
-def variance_of(predicted: Tensor) -> Tensor:
-    """Variance over the members (E, ..., n), mean over the n dimensions: (...)."""
-    return predicted.var(0).mean(-1)
+from telepath.transfer.novelty import Disagreement
 
 
 class Exploration:

@@ -4,10 +4,13 @@ A round: update world model, belief, reward ensemble and behavior; roll the poli
 happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
 its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
 *With source agent* the first round is the source agent as it came: a transfer that harms is found out and not shipped.
+There the actor also stays near the best policy so far, the source's to begin with: a round is a step from what works.
 No true reward is read: the environment raises if it is touched.
 """
 
+import copy
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import Segments
+from telepath.alignment.segments import Frames, Segments
 from telepath.config import TargetSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
@@ -29,8 +32,10 @@ from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.transfer.anchor import Anchor
 from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.labels import Labels
+from telepath.transfer.novelty import Cautious, Disagreement
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 
 Weights = dict[str, Tensor]
@@ -63,6 +68,7 @@ class Refinement:
         belief: BeliefLearner,
         reenactor: Reenactor,
         segments: Segments,
+        frames: Frames,
         labels: Labels,
         pool: SourcePool,
         exploration: list[Episode],
@@ -74,11 +80,13 @@ class Refinement:
     ):
         """``agent`` is trained; ``zero_shot`` is the source agent, where it may be used: the first round's policy.
 
+        ``frames``: source frames that the belief net places in the target's latent space, to fit the reward there too.
         ``update_ratio``: updates for each of the ``steps``, after the first ones.
         """
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
-        self.belief, self.reenactor, self.segments, self.pool = belief, reenactor, segments, pool
+        self.belief, self.reenactor, self.pool = belief, reenactor, pool
+        self.segments, self.frames = segments, frames
         self.zero_shot, self.update_ratio = zero_shot, update_ratio
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
@@ -86,10 +94,15 @@ class Refinement:
         span = float(pool.rate.min()), float(pool.rate.max())
         self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings, span)
         self.reward_learner = RewardLearner(self.reward, settings)
+        self.novelty = Disagreement(agent.model, dreamer, settings.predictors)
+        cautious = Cautious(self.reward, self.novelty, settings.caution)
+        ratio = reenactor.rates.ratio
         self.learner = Learner(
-            ModelLearner(agent.model, dreamer, self.generator),
-            BehaviorLearner(agent.model, agent.behavior, self.reward, dreamer, seed, reenactor.rates.ratio),
+            ModelLearner(agent.model, dreamer, self.generator, self.novelty, self.novelty.loss),
+            BehaviorLearner(agent.model, agent.behavior, cautious, dreamer, seed, ratio, settings.anchor),
         )
+        # The source's policy at its own pace, where that is a whole number of steps here.
+        self.anchor = Anchor(zero_shot, max(1, round(ratio))) if zero_shot is not None else None
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.replay = Replay(exploration, Recency(settings.recent, settings.recent_rounds * self.episodes_per_round))
         self.explored = len(exploration)
@@ -139,8 +152,8 @@ class Refinement:
     def update(self) -> dict[str, float]:
         """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net.
 
-        At first the actor waits: a reward that is not learned yet and a critic that still believes in the source would
-        lead it away from what it can do.
+        At first the actor is not improved: a reward that is not learned yet and a critic that still believes in the
+        source would lead it away from what it can do. It only learns to do the same with latents that have changed.
         """
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
@@ -155,7 +168,9 @@ class Refinement:
                 self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
             return self.losses
 
-        figures = self.learner.update(batch, rate, heads, improve=self.updates >= self.settings.first_updates)
+        improve = self.updates >= self.settings.first_updates
+        wanted = partial(self.anchor.actions, batch) if self.anchor is not None else None
+        figures = self.learner.update(batch, rate, heads, improve=improve, wanted=wanted)
         self.updates += 1
         return figures
 
@@ -185,12 +200,25 @@ class Refinement:
                 self.losses["belief"],
             )
         )
+        self.move_anchor()
+
+    def move_anchor(self) -> None:
+        """Stay near the round with the best score from now on."""
+        best = self.best_round
+        if self.anchor is not None and best > 0:
+            self.anchor = Anchor(copy.deepcopy(self.agent))
+            self.anchor.agent.load_state_dict(self.snapshots[best][0])
+
+    @property
+    def best_round(self) -> int:
+        """The round with the highest inferred return so far."""
+        return int(np.argmax([r.inferred_return for r in self.rounds]))
 
     def roll_out(self, agent: Agent, episodes: int, *, keep: bool) -> tuple[float, float]:
         """Inferred return and confidence of the agent as it is judged, means over episodes.
 
-        With ``keep`` they join the replay, and every second one has all of the actor's noise and does not count: it
-        shows the world model and the reward what lies beside the policy's path.
+        With ``keep`` they join the replay, and every second one has all of the actor's noise: it shows the world model
+        and the reward what lies beside the policy's path. It counts like the others: a score needs episodes more.
         """
         returns, confidences = [], []
         for number in range(episodes):
@@ -200,9 +228,8 @@ class Refinement:
             policy = agent.policy(noise=1.0 if explores else None, seed=int(self.rng.integers(2**31)))
             (episode,) = rollout([self.environment], policy)
             labels = self.pool.label(episode)
-            if not explores:
-                returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
-                confidences.append(float(labels.confidence.mean()))
+            returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
+            confidences.append(float(labels.confidence.mean()))
             self.final_steps += 0 if keep else episode.steps
             if keep:
                 self.replay.add(episode)
@@ -231,10 +258,14 @@ class Refinement:
         labels = self.reenactor.settings
         null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
         weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
+        # Besides what was re-enacted: source frames as they were paid, good and bad ones alike, where the belief net
+        # places them. What a policy newly does is overrated by a reward that has seen the target's replay alone.
+        placed = self.reenactor.place(self.frames.prefix, self.generator).feature
+        paid = torch.from_numpy(self.frames.rate)
         self.imagined = (
-            latent.feature.transpose(0, 1).flatten(0, 1),
-            torch.from_numpy(self.alignments.rate).flatten(),
-            torch.from_numpy(weight.astype(np.float32)).flatten(),
+            torch.cat([latent.feature.transpose(0, 1).flatten(0, 1), placed]),
+            torch.cat([torch.from_numpy(self.alignments.rate).flatten(), paid]),
+            torch.cat([torch.from_numpy(weight.astype(np.float32)).flatten(), torch.ones_like(paid)]),
         )
 
     # -- the choice ---------------------------------------------------------------------------------------------------
@@ -297,6 +328,7 @@ class Refinement:
         return {
             "agent": dict(self.agent.state_dict()),
             "reward": dict(self.reward.state_dict()),
+            "novelty": dict(self.novelty.state_dict()),
             "learner": self.learner.state(),
             "reward_learner": self.reward_learner.optimizer.state_dict(),
             "belief": self.belief.state(),
@@ -316,6 +348,7 @@ class Refinement:
         """Take up ``state()``."""
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
+        self.novelty.load_state_dict(state["novelty"])
         self.learner.restore(state["learner"])
         self.reward_learner.optimizer.load_state_dict(state["reward_learner"])
         self.belief.restore(state["belief"])
@@ -328,3 +361,5 @@ class Refinement:
         self.imagined = tuple(state["imagined"])
         self.replay.restore(state["replay"])
         self.labels += state["labels"]
+        if self.rounds:
+            self.move_anchor()

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from telepath.alignment.segments import FrameScale, all_origins, choose_origins, cut_segments, resample
+from telepath.alignment.segments import (
+    FrameScale,
+    all_origins,
+    choose_frames,
+    choose_origins,
+    cut_segments,
+    resample,
+)
 from telepath.episodes import Episode
 from tests.conftest import counting_episode
 
@@ -53,3 +60,13 @@ def test_resampling_is_linear_between_records_and_exact_on_them() -> None:
     track = np.array([[0.0, 10.0], [2.0, 10.0], [6.0, 40.0]], np.float32)
     found = resample(track, np.array([0.0, 0.5, 1.0, 1.25, 2.0]))
     np.testing.assert_allclose(found, [[0, 10], [1, 10], [2, 10], [3, 17.5], [6, 40]])
+
+
+def test_a_frame_comes_with_what_led_to_it_and_with_its_own_reward() -> None:
+    episodes = [counting_episode(n, 30) for n in range(3)]
+    frames = choose_frames(episodes, 20, 4, 2, np.random.default_rng(0))
+    assert frames.prefix.shape == (20, 4, 2)
+    assert (np.diff(frames.prefix[:, :, 1], axis=1) == 1).all()
+    assert (frames.rate == frames.prefix[:, -1, 1] / 2).all()
+    assert frames.rate.min() < 5
+    assert frames.rate.max() > 12

@@ -3,9 +3,7 @@ import torch
 
 from telepath.config import DreamerSettings, Params
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.replay import Batch
-from telepath.dreamer.rssm import WorldModel
-from telepath.transfer.explore import Disagreement, Exploration, Noisy, episode_plan
+from telepath.transfer.explore import Exploration, Noisy, episode_plan
 from tests.conftest import Counting, NoScratch, PointEnvironment
 
 
@@ -16,23 +14,6 @@ def test_the_plan_gives_every_kind_its_share(params: Params) -> None:
     plan = episode_plan(10, settings, with_source=False)
     assert [plan.count(kind) for kind in ("random", "source", "disagreement")] == [2, 0, 8]
     assert episode_plan(1, settings, with_source=True) == ["random"]
-
-
-def test_disagreement_is_high_where_nothing_was_learnt(small: DreamerSettings) -> None:
-    torch.manual_seed(0)
-    model = WorldModel(2, 1, small)
-    disagreement = Disagreement(model, small, 5)
-    optimizer = torch.optim.Adam(disagreement.parameters(), 3e-3)
-    batch = Batch(*[torch.zeros(1)] * 5, np.zeros(1), np.zeros(1))
-    known = torch.randn(6, 20, model.deter) * 0.3
-    latent = model.initial(1)._replace(deter=known, stoch=torch.tanh(known[..., : model.stoch]))
-    for _ in range(300):
-        optimizer.zero_grad()
-        disagreement.loss(latent, batch).backward()
-        optimizer.step()
-    far = torch.cat([3 + torch.randn(50, model.deter), torch.zeros(50, model.stoch)], -1)
-    near = torch.cat([known.flatten(0, 1), torch.zeros(120, model.stoch)], -1)
-    assert disagreement(far).mean() > 5 * disagreement(near).mean()
 
 
 def test_exploration_never_touches_the_reward_and_spends_its_budget(params: Params, small: DreamerSettings) -> None:

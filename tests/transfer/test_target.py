@@ -6,9 +6,10 @@ from telepath.alignment.belief import BeliefLearner, BeliefNet
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import FrameScale, Segments
+from telepath.alignment.segments import FrameScale, Segments, choose_frames
 from telepath.config import DreamerSettings, Params
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.behavior import departure
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
 from telepath.transfer.labels import Labels, label, segments_of
@@ -77,6 +78,7 @@ class Transfer:
             learner,
             self.reenactor,
             segments,
+            choose_frames(self.source, 20, 3, 2, np.random.default_rng(0)),
             labels,
             self.pool,
             self.exploration,
@@ -209,14 +211,59 @@ def test_the_actor_waits_until_reward_and_critic_have_had_their_first_updates(ti
     assert not all(torch.equal(value, actor[name]) for name, value in behavior.actor.state_dict().items())
 
 
+def test_with_a_source_agent_the_actor_first_learns_to_do_the_same_as_that(tiny: Params) -> None:
+    torch.manual_seed(7)
+    source = Agent("point", 2, 1, tiny.dreamer)
+    for parameter in source.behavior.steady.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    longer = tiny.model_copy(update={"target": tiny.target.model_copy(update={"first_updates": 100})})
+    refinement = Transfer(longer).refinement(source)
+    assert refinement.anchor is not None
+    assert refinement.anchor.hold == 2, "the source's steps are twice as long"
+    away = []
+    for _ in range(100):
+        refinement.update()
+        states, *_, wanted = refinement.learner.experience  # type: ignore[misc]
+        away.append(departure(refinement.agent.behavior.actor, states.feature, wanted).item())
+    assert np.mean(away[-10:]) < 0.3 * away[0]
+
+
+def test_the_anchor_is_the_best_round_so_far(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([5.0, 3.0, 9.0, 1.0, 1.0])
+    monkeypatch.setattr(Refinement, "roll_out", lambda self, agent, episodes, *, keep: (next(scores), 1.0))
+    torch.manual_seed(7)
+    source = Agent("point", 2, 1, tiny.dreamer)
+    refinement = Transfer(tiny).refinement(source)
+    first = refinement.anchor
+    assert first is not None
+    assert first.agent is source
+    refinement.finish_round(source)
+    for parameter in refinement.agent.behavior.parameters():
+        parameter.data += 1
+    refinement.finish_round(refinement.agent)
+    assert refinement.anchor is first
+    refinement.finish_round(refinement.agent)
+    for parameter in refinement.agent.behavior.parameters():
+        parameter.data -= 1
+    assert refinement.anchor is not None
+    assert refinement.anchor.hold == 1
+    for name, value in refinement.anchor.agent.state_dict().items():
+        assert torch.equal(value, refinement.snapshots[2][0][name])
+
+
+@pytest.mark.parametrize("with_source", [False, True])
 @pytest.mark.parametrize("stop", [3, 20])
-def test_a_refinement_taken_up_from_a_checkpoint_ends_in_the_same_bits(tiny: Params, stop: int) -> None:
-    straight = Transfer(tiny).refinement()
+def test_a_refinement_taken_up_from_a_checkpoint_ends_in_the_same_bits(
+    tiny: Params, stop: int, with_source: bool
+) -> None:
+    torch.manual_seed(7)
+    source = Agent("point", 2, 1, tiny.dreamer) if with_source else None
+    straight = Transfer(tiny).refinement(source)
     straight.run(Counting(), NoScratch())  # type: ignore[arg-type]
     scratch = StopAt(stop)
     with pytest.raises(Stopped):
-        Transfer(tiny).refinement().run(Counting(), scratch)  # type: ignore[arg-type]
-    resumed = Transfer(tiny).refinement()
+        Transfer(tiny).refinement(source).run(Counting(), scratch)  # type: ignore[arg-type]
+    resumed = Transfer(tiny).refinement(source)
     resumed.run(Counting(), Kept(scratch))  # type: ignore[arg-type]
     for one, other in zip(straight.agent.parameters(), resumed.agent.parameters(), strict=True):
         assert torch.equal(one, other)

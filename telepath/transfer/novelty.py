@@ -1,0 +1,58 @@
+"""What a world model does not know yet: sought by exploration, shunned by the policy that is to be shipped."""
+
+import torch
+from torch import Tensor, nn
+
+from telepath.config import DreamerSettings
+from telepath.dreamer.networks import EnsembleMLP
+from telepath.dreamer.replay import Batch
+from telepath.dreamer.rssm import Latent, WorldModel
+
+
+class Disagreement(nn.Module):
+    """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is
+    novelty (Sekar et al. 2020, "Plan2Explore").
+
+    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its
+    running mean over replayed states, so that it neither fades as the model learns nor depends on the latents' scale.
+    """
+
+    running_mean: Tensor
+
+    def __init__(self, model: WorldModel, settings: DreamerSettings, members: int):
+        super().__init__()
+        self.deter = model.deter
+        self.ensemble = EnsembleMLP(members, model.deter, settings.hidden, model.stoch)
+        self.register_buffer("running_mean", torch.ones(()))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Novelty of the states."""
+        return variance_of(self.ensemble(feature[..., : self.deter])) / self.running_mean
+
+    def loss(self, latent: Latent, batch: Batch) -> Tensor:
+        """Squared error of every member; the world model is not trained by it."""
+        predicted = self.ensemble(latent.deter.detach())
+        self.running_mean.lerp_(variance_of(predicted.detach()).mean(), 0.01)
+        return (predicted - latent.stoch.detach()).square().mean()
+
+
+def variance_of(predicted: Tensor) -> Tensor:
+    """Variance over the members (E, ..., n), mean over the n dimensions: (...)."""
+    return predicted.var(0).mean(-1)
+
+
+class Cautious(nn.Module):
+    """feature (..., F) -> the reward's rate (...) less ``caution`` for each unit of novelty above that of the replay.
+
+    A policy that is improved in a young model leaves what the model knows: it dreams of feats that nothing in the
+    replay speaks against. Priced by the predictors' disagreement, states that were seen cost nothing (Rafailov et al.
+    2021, "LOMPO", eq. 6, with the replay's own novelty as the free allowance).
+    """
+
+    def __init__(self, reward: nn.Module, novelty: Disagreement, caution: float):
+        super().__init__()
+        self.reward, self.novelty, self.caution = reward, novelty, caution
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """The rate, with what is unknown priced in."""
+        return self.reward(feature) - self.caution * torch.relu(self.novelty(feature) - 1)
