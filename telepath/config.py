@@ -286,11 +286,62 @@ class BcoSettings(Settings):
     update_ratio: Positive
 
 
+class MatchingSettings(Settings):
+    """The target agent on DTW matching alone, ``label.match``, without re-enactments. Nothing of its own to set."""
+
+
+class TransportSettings(Settings):
+    """Optimal transport to the ``demonstrations`` best source episodes: Sinkhorn's ``iterations``, ``epsilon`` in units
+    of the mean cost.
+    """
+
+    demonstrations: Count
+    epsilon: Positive
+    iterations: Count
+
+
+class TemporalTransportSettings(TransportSettings):
+    """TemporalOT: a pair's cost is the mean over ``context`` steps, mass moves at most ``reach`` steps in time."""
+
+    context: Count
+    reach: Count
+
+
+class CoverageSettings(Settings):
+    """Ordered coverage of ``subgoals`` frames of the ``demonstrations`` best source episodes.
+
+    As good an episode as they are covers one of them with probability exp(-1 / ``tolerance``).
+    """
+
+    demonstrations: Count
+    subgoals: Annotated[int, Field(ge=2, le=10**4)]
+    tolerance: Positive
+
+
+class DiscriminatorSettings(Settings):
+    """GAIfO's discriminator against the ``demonstrations`` best source episodes, fitted for ``updates`` each round.
+
+    ``penalty``: weight of the squared gradient at the data.
+    """
+
+    demonstrations: Count
+    hidden: Width
+    lr: Positive
+    batch: Annotated[int, Field(ge=2, le=10**4)]
+    updates: Count
+    penalty: NonNegative
+
+
 class RivalSettings(Settings):
     """The rivals, each with Telepath's number of target steps."""
 
     pada: PadaSettings
     bco: BcoSettings
+    dtw: MatchingSettings
+    ot: TransportSettings
+    temporal_ot: TemporalTransportSettings
+    orca: CoverageSettings
+    gaifo: DiscriminatorSettings
 
 
 class EvaluateSettings(Settings):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.alignment.belief import BeliefLearner
-from telepath.alignment.matching import SourcePool
+from telepath.alignment.labeller import Labeller
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import Segments
 from telepath.config import TargetSettings
@@ -64,7 +64,7 @@ class Refinement:
         reenactor: Reenactor,
         segments: Segments,
         labels: Labels,
-        pool: SourcePool,
+        pool: Labeller,
         exploration: list[Episode],
         zero_shot: Agent | None,
         steps: int,
@@ -172,6 +172,7 @@ class Refinement:
         """Keep the agent of this round, see what it does, and label that."""
         self.snapshots.append((copy_of(agent), copy_of(self.reward)))
         inferred, confidence = self.roll_out(agent, self.episodes_per_round, keep=True)
+        self.labels = self.pool.revise(self.replay.episodes, self.labels)
         self.realign()
         self.refresh()
         self.rounds.append(
@@ -327,4 +328,4 @@ class Refinement:
         self.alignments = Alignments(*state["alignments"])
         self.imagined = tuple(state["imagined"])
         self.replay.restore(state["replay"])
-        self.labels += state["labels"]
+        self.labels = self.pool.revise(self.replay.episodes, self.labels + state["labels"])
