@@ -332,6 +332,32 @@ class DiscriminatorSettings(Settings):
     penalty: NonNegative
 
 
+class DarcSettings(Settings):
+    """DARC: two domain classifiers with ``input_noise`` in units of the inputs' spread, a step each an update.
+
+    A nat of implausibility in the target costs ``nat`` in units of reward a frame, up to ``limit`` nats. The share
+    ``random`` of the target episodes has random actions, the others are the policy's.
+    """
+
+    hidden: Width
+    lr: Positive
+    batch: Annotated[int, Field(ge=2, le=10**4)]
+    input_noise: NonNegative
+    nat: NonNegative
+    limit: Positive
+    random: Fraction
+
+
+class RandomisedSettings(Settings):
+    """Domain randomisation over ``variants`` of the source, each of the ``quantities`` (multipliers of ``gap``) times a
+    factor from [1 / ``factor``, ``factor``].
+    """
+
+    variants: Annotated[int, Field(ge=1, le=1000)]
+    quantities: list[str]
+    factor: Annotated[float, Field(ge=1, le=100)]
+
+
 class RivalSettings(Settings):
     """The rivals, each with Telepath's number of target steps."""
 
@@ -342,6 +368,8 @@ class RivalSettings(Settings):
     temporal_ot: TemporalTransportSettings
     orca: CoverageSettings
     gaifo: DiscriminatorSettings
+    darc: DarcSettings
+    randomised: RandomisedSettings
 
 
 class EvaluateSettings(Settings):

@@ -44,6 +44,8 @@ POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
     "temporal_ot": agent_s_policy,
     "orca": agent_s_policy,
     "gaifo": agent_s_policy,
+    "darc": agent_s_policy,
+    "randomised": agent_s_policy,
 }
 """Name of a rival, as in params.yaml -> its policy, from its artefact and where that was read."""
 

@@ -21,6 +21,8 @@ RIVALS = {
     "temporal_ot": "TemporalOT",
     "orca": "ordered coverage (ORCA)",
     "gaifo": "GAIfO",
+    "darc": "DARC",
+    "randomised": "domain randomisation",
 }
 """Name of a rival, as in params.yaml -> what people call it, in the order in which they are shown."""
 
@@ -45,6 +47,8 @@ def what_it_sees(agent: str, params: Params) -> str:
         "pada": f"the source's agent and {pada}; the target without reward"
         + (", its physics states while it learns" if source == "simulator" else ""),
         "bco": "the source's observations, and the returns of its episodes; the target without reward",
+        "darc": "the source's simulator with reward; the target without reward",
+        "randomised": "the source's simulator with reward, altered at will; the target's control rate",
     }[agent]
 
 

@@ -50,7 +50,7 @@ def tiny(params: Params, small: DreamerSettings) -> Params:
 
 @pytest.fixture(params=[*SHRUNK, "dtw"])
 def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinement]:
-    """A refinement on the point, 2 frames a step in the source and 1 in the target, which raises if its reward is read."""
+    """A refinement on the point, 2 frames a step in the source and 1 in the target, whose reward raises."""
     name = request.param
 
     def make() -> Refinement:
