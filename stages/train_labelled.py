@@ -4,6 +4,8 @@ Everything but the labels is the same: the exploration, the agent that begins, t
 Re-enactments in imagination, for which the rivals have no counterpart, weigh nothing.
 """
 
+import sys
+
 import pandas as pd
 
 from stages.artefacts import rival_files
@@ -14,6 +16,7 @@ from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
 from telepath.baselines.catalogue import make_labeller, save_policy
+from telepath.baselines.likeness import LikenessLabels
 from telepath.config import MatchingSettings, Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically
@@ -28,7 +31,11 @@ def main(params: Params, context: Context) -> None:
     def labeller(source: list[Episode], exploration: list[Episode], scale: FrameScale, rates: Rates) -> Labeller:
         if isinstance(settings, MatchingSettings):
             return SourcePool(source, scale, rates, params.label.match)
-        return make_labeller(settings, source, exploration, scale, rates, params.seed.target)
+        made = make_labeller(settings, source, exploration, scale, rates, params.seed.target)
+        if isinstance(made, LikenessLabels) and made.blind:
+            what = "finds the source's worst episodes as good as its best; its labels are all alike"
+            print(f"telepath: {context.stage.name}: {name} {what}", file=sys.stderr, flush=True)
+        return made
 
     refinement = prepare(params, labeller, params.target.model_copy(update={"imagined_weight": 0.0, "realign": 0}))
     total = refinement.update_budget

@@ -286,6 +286,19 @@ class BcoSettings(Settings):
     update_ratio: Positive
 
 
+class AimeSettings(Settings):
+    """Action inference on the ``demonstrations`` best source episodes, in a Dreamer's world model.
+
+    The share ``random`` of the target episodes has random actions, the rest the policy's. ``update_ratio``: gradient
+    steps of model and of policy a target step; ``lr``: the policy's.
+    """
+
+    demonstrations: Count
+    random: Fraction
+    update_ratio: Positive
+    lr: Positive
+
+
 class MatchingSettings(Settings):
     """The target agent on DTW matching alone, ``label.match``, without re-enactments. Nothing of its own to set."""
 
@@ -363,6 +376,7 @@ class RivalSettings(Settings):
 
     pada: PadaSettings
     bco: BcoSettings
+    aime: AimeSettings
     dtw: MatchingSettings
     ot: TransportSettings
     temporal_ot: TemporalTransportSettings

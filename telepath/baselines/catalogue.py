@@ -7,6 +7,7 @@ from typing import Any
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
+from telepath.baselines.aime import Aime
 from telepath.baselines.bco import Bco, cloned_policy
 from telepath.baselines.coverage import coverage_likeness
 from telepath.baselines.discriminator import DiscriminatorLabels
@@ -16,6 +17,7 @@ from telepath.baselines.rival import Allowed, Rival
 from telepath.baselines.temporal_transport import temporal_likeness
 from telepath.baselines.transport import transport_likeness
 from telepath.config import (
+    AimeSettings,
     BcoSettings,
     CoverageSettings,
     DiscriminatorSettings,
@@ -39,6 +41,7 @@ def agent_s_policy(stored: dict[str, Any], path: Path) -> Policy:
 POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
     "pada": adapted_policy,
     "bco": lambda stored, path: cloned_policy(stored),
+    "aime": agent_s_policy,
     "dtw": agent_s_policy,
     "ot": agent_s_policy,
     "temporal_ot": agent_s_policy,
@@ -50,8 +53,10 @@ POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
 """Name of a rival, as in params.yaml -> its policy, from its artefact and where that was read."""
 
 
-def make_rival(allowed: Allowed, settings: PadaSettings | BcoSettings) -> Rival:
+def make_rival(allowed: Allowed, settings: PadaSettings | BcoSettings | AimeSettings) -> Rival:
     """The rival that the settings are for."""
+    if isinstance(settings, AimeSettings):
+        return Aime(allowed, settings)
     if isinstance(settings, PadaSettings):
         return Pada(allowed, settings)
     return Bco(allowed, settings)
@@ -78,10 +83,10 @@ def make_labeller(
         return DiscriminatorLabels(standing, scale, rates, exploration, settings, seed)
     if isinstance(settings, CoverageSettings):
         likeness = coverage_likeness(scaled_tracks(standing.best, scale, rates), settings)
-        return LikenessLabels(standing, scale, rates, likeness, "orca")
+        return LikenessLabels(standing, scale, rates, likeness)
     if isinstance(settings, TemporalTransportSettings):
-        return LikenessLabels(standing, scale, rates, temporal_likeness(settings), "temporal_ot")
-    return LikenessLabels(standing, scale, rates, transport_likeness(settings), "ot")
+        return LikenessLabels(standing, scale, rates, temporal_likeness(settings))
+    return LikenessLabels(standing, scale, rates, transport_likeness(settings))
 
 
 def save_policy(path: Path, name: str, task: str, artefact: dict[str, Any]) -> None:

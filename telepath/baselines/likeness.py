@@ -24,7 +24,6 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
 from telepath.baselines.rival import resample
 from telepath.episodes import Array, Episode
-from telepath.errors import UserError
 
 Likeness = Callable[[Array, Array], Array]
 """Frames of an episode (T, D) and of a demonstration (N, D), both scaled -> a measure (T,), higher where more alike."""
@@ -53,27 +52,32 @@ class Standing:
 class LikenessLabels:
     """A labeller made from a measure. It does not learn from the target, so its labels never change."""
 
-    def __init__(self, standing: Standing, scale: FrameScale, rates: Rates, likeness: Likeness, name: str):
-        """``name``: what an error calls the rival."""
+    def __init__(self, standing: Standing, scale: FrameScale, rates: Rates, likeness: Likeness):
         self.standing, self.rate = standing, standing.rate
         self.scale, self.likeness = scale, likeness
         self.demonstrations = scaled_tracks(standing.best, scale, rates)
         self.good = float(np.mean(measured_at_home(self.demonstrations, likeness)))
         worst = scaled_tracks(standing.worst, scale, rates)
         self.bad = float(np.mean([self.measure(frames).mean() for frames in worst]))
-        if not self.good > self.bad:
-            raise UserError(
-                f"rivals.{name}: finds the source's worst episodes as good as its best; train the source longer, "
-                f"or take fewer demonstrations"
-            )
+
+    @property
+    def blind(self) -> bool:
+        """Whether the measure finds the source's worst episodes as good as its best, so that it cannot be scaled."""
+        return not self.good > self.bad
 
     def measure(self, frames: Array) -> Array:
         """The measure (T,) of scaled frames (T, D) against the demonstration that they are most like."""
         return nearest_of(frames, self.demonstrations, self.likeness)
 
     def label(self, episode: Episode) -> ReplayLabels:
-        """Label every record by where its measure lies between those of the source's worst and best."""
-        return self.standing.labels((self.measure(self.scale(episode.observation)) - self.bad) / (self.good - self.bad))
+        """Label every record by where its measure lies between those of the source's worst and best.
+
+        Where the measure is blind all records are worth what the worst are, with no confidence.
+        """
+        if self.blind:
+            return self.standing.labels(np.zeros(len(episode)))
+        measure = self.measure(self.scale(episode.observation))
+        return self.standing.labels((measure - self.bad) / (self.good - self.bad))
 
     def revise(self, episodes: list[Episode], labels: list[Array]) -> list[Array]:
         """``labels`` as they are."""

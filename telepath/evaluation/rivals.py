@@ -16,6 +16,7 @@ from telepath.files import write_atomically
 RIVALS = {
     "pada": "PADA",
     "bco": "BCO",
+    "aime": "AIME",
     "dtw": "DTW matching alone",
     "ot": "optimal transport (ROT)",
     "temporal_ot": "TemporalOT",
@@ -47,6 +48,7 @@ def what_it_sees(agent: str, params: Params) -> str:
         "pada": f"the source's agent and {pada}; the target without reward"
         + (", its physics states while it learns" if source == "simulator" else ""),
         "bco": "the source's observations, and the returns of its episodes; the target without reward",
+        "aime": "the source's observations, and the returns of its episodes; the target without reward",
         "darc": "the source's simulator with reward; the target without reward",
         "randomised": "the source's simulator with reward, altered at will; the target's control rate",
     }[agent]

@@ -19,7 +19,6 @@ from telepath.baselines.transport import sinkhorn, transport_likeness, transport
 from telepath.config import Params
 from telepath.envs.rollout import RandomPolicy
 from telepath.episodes import Array, Episode
-from telepath.errors import UserError
 from tests.baselines.conftest import demonstrations
 from tests.baselines.test_bco import Attracted
 
@@ -189,16 +188,21 @@ def test_the_source_s_best_and_worst_fix_the_scale(
     assert standing.high == pytest.approx(np.mean(ranked[:4]), rel=1e-5)
     assert standing.low == pytest.approx(np.mean(ranked[-4:]), rel=1e-5)
     assert standing.labels(np.array([0.0, 1.0])).rate.tolist() == pytest.approx([standing.low, standing.high])
-    assert labeller.good > labeller.bad
+    assert not labeller.blind
 
 
-def test_a_measure_that_cannot_tell_good_from_bad_says_so(label_with: Callable[..., Labeller]) -> None:
+def test_a_measure_that_cannot_tell_good_from_bad_pays_everything_alike(
+    label_with: Callable[..., LikenessLabels],
+) -> None:
     # One and the same track, paid differently: nothing in the observations says which is better.
     (episode,) = demonstrations(Attracted(), 1)
     assert episode.reward is not None
     same = [Episode(episode.observation, episode.action, k * episode.reward) for k in (1, 2, 3, 4, 5, 6, 7, 8)]
-    with pytest.raises(UserError, match=r"^rivals\.ot: finds the source's worst episodes as good as its best"):
-        label_with("ot", same)
+    labeller = label_with("ot", same)
+    assert labeller.blind
+    labels = labeller.label(episode.without_reward())
+    assert set(labels.rate.tolist()) == {np.float32(labeller.standing.low)}
+    assert labels.confidence.max() == 0
 
 
 def test_labels_of_a_fixed_measure_are_not_revised_and_the_discriminator_s_are(

@@ -11,14 +11,14 @@ from telepath.alignment.rates import Rates
 from telepath.baselines.catalogue import POLICIES, load_policy, make_rival, save_policy
 from telepath.baselines.pada import AdaptedPolicy
 from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample
-from telepath.config import BcoSettings, PadaSettings, RivalSettings
+from telepath.config import AimeSettings, BcoSettings, PadaSettings, RivalSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
 from tests.baselines.conftest import Point
 from tests.conftest import Counting, Kept, NoScratch, StopAt, Stopped
 
-NAMES = ["pada", "bco"]  # those that play episode by episode
+NAMES = ["pada", "bco", "aime"]  # those that play episode by episode
 
 
 @pytest.fixture(params=NAMES)
@@ -28,11 +28,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make(
-    name: str, allow: Callable[..., Allowed], pada: PadaSettings, bco: BcoSettings
+    name: str, allow: Callable[..., Allowed], pada: PadaSettings, bco: BcoSettings, aime: AimeSettings
 ) -> Callable[[], tuple[Rival, Allowed]]:
     def make_it() -> tuple[Rival, Allowed]:
         allowed = allow(gain=0.5, steps=330)
-        return make_rival(allowed, {"pada": pada, "bco": bco}[name]), allowed
+        return make_rival(allowed, {"pada": pada, "bco": bco, "aime": aime}[name]), allowed
 
     return make_it
 
@@ -81,6 +81,13 @@ def equal(one: object, other: object) -> None:
         assert one.keys() == other.keys()
         for key in one:
             equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple)
+        for part, counterpart in zip(one, other, strict=True):
+            equal(part, counterpart)
+    elif isinstance(one, np.ndarray):
+        assert isinstance(other, np.ndarray)
+        assert np.array_equal(one, other)
     elif isinstance(one, torch.Tensor):
         assert isinstance(other, torch.Tensor)
         assert torch.equal(one, other)
