@@ -248,15 +248,15 @@ class TargetSettings(Settings):
     final_episodes: Count
 
 
-class PadaSettings(Settings):
-    """PADA: ``source`` says where the source's next observation comes from, its simulator or a model that is fitted
-    for ``source_updates``.
+class PlainPadaSettings(Settings):
+    """PADA with a learned model of the target instead of the deviation model, and one of the source, fitted for
+    ``source_updates``.
 
     For ``first_steps`` target steps the source's actions are taken with noise ``first_noise``, then the adapted ones
-    with ``noise`` (standard deviations). ``update_ratio``: gradient steps a target step.
+    with ``noise`` (standard deviations). ``update_ratio``: gradient steps a target step. With ``clone`` the search for
+    an action begins at what a clone of the actions found so far would do.
     """
 
-    source: Literal["simulator", "learned"]
     source_updates: Count
     hidden: Width
     first_steps: Count
@@ -265,7 +265,16 @@ class PadaSettings(Settings):
     lr: Positive
     batch: Width
     update_ratio: Positive
+    clone: bool
     cem: CemSettings
+
+
+class PadaSettings(PlainPadaSettings):
+    """PADA with the deviation model: ``source`` says where the source's next observation comes from, its simulator or
+    the learned model.
+    """
+
+    source: Literal["simulator", "learned"]
 
 
 class BcoSettings(Settings):
@@ -375,6 +384,7 @@ class RivalSettings(Settings):
     """The rivals, each with Telepath's number of target steps."""
 
     pada: PadaSettings
+    pada_model: PlainPadaSettings
     bco: BcoSettings
     aime: AimeSettings
     dtw: MatchingSettings

@@ -21,7 +21,7 @@ from telepath.config import (
     BcoSettings,
     CoverageSettings,
     DiscriminatorSettings,
-    PadaSettings,
+    PlainPadaSettings,
     TemporalTransportSettings,
     TransportSettings,
 )
@@ -40,6 +40,7 @@ def agent_s_policy(stored: dict[str, Any], path: Path) -> Policy:
 
 POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
     "pada": adapted_policy,
+    "pada_model": adapted_policy,
     "bco": lambda stored, path: cloned_policy(stored),
     "aime": agent_s_policy,
     "dtw": agent_s_policy,
@@ -53,11 +54,11 @@ POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
 """Name of a rival, as in params.yaml -> its policy, from its artefact and where that was read."""
 
 
-def make_rival(allowed: Allowed, settings: PadaSettings | BcoSettings | AimeSettings) -> Rival:
+def make_rival(allowed: Allowed, settings: PlainPadaSettings | BcoSettings | AimeSettings) -> Rival:
     """The rival that the settings are for."""
     if isinstance(settings, AimeSettings):
         return Aime(allowed, settings)
-    if isinstance(settings, PadaSettings):
+    if isinstance(settings, PlainPadaSettings):
         return Pada(allowed, settings)
     return Bco(allowed, settings)
 

@@ -15,6 +15,7 @@ from telepath.files import write_atomically
 
 RIVALS = {
     "pada": "PADA",
+    "pada_model": "PADA, model of the target",
     "bco": "BCO",
     "aime": "AIME",
     "dtw": "DTW matching alone",
@@ -47,6 +48,7 @@ def what_it_sees(agent: str, params: Params) -> str:
         "telepath": telepath,
         "pada": f"the source's agent and {pada}; the target without reward"
         + (", its physics states while it learns" if source == "simulator" else ""),
+        "pada_model": "the source's agent and transitions; the target without reward",
         "bco": "the source's observations, and the returns of its episodes; the target without reward",
         "aime": "the source's observations, and the returns of its episodes; the target without reward",
         "darc": "the source's simulator with reward; the target without reward",

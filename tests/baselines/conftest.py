@@ -8,7 +8,7 @@ import torch
 
 from telepath.alignment.rates import Rates
 from telepath.baselines.rival import Allowed
-from telepath.config import AimeSettings, BcoSettings, DreamerSettings, PadaSettings, Params
+from telepath.config import AimeSettings, BcoSettings, DreamerSettings, PadaSettings, Params, PlainPadaSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.envs.suite import Step
@@ -64,6 +64,11 @@ def pada(params: Params) -> PadaSettings:
     return params.rivals.pada.model_copy(
         update={"hidden": 32, "first_steps": 160, "batch": 64, "lr": 3e-3, "source_updates": 400, "cem": cem}
     )
+
+
+def plain(pada: PadaSettings) -> PlainPadaSettings:
+    """The same without the deviation model."""
+    return PlainPadaSettings(**pada.model_dump(exclude={"source"}))
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from telepath.config import AimeSettings, BcoSettings, PadaSettings, RivalSettin
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
-from tests.baselines.conftest import Point
+from tests.baselines.conftest import Point, plain
 from tests.conftest import Counting, Kept, NoScratch, StopAt, Stopped
 
-NAMES = ["pada", "bco", "aime"]  # those that play episode by episode
+NAMES = ["pada", "pada_model", "bco", "aime"]  # those that play episode by episode
 
 
 @pytest.fixture(params=NAMES)
@@ -32,7 +32,7 @@ def make(
 ) -> Callable[[], tuple[Rival, Allowed]]:
     def make_it() -> tuple[Rival, Allowed]:
         allowed = allow(gain=0.5, steps=330)
-        return make_rival(allowed, {"pada": pada, "bco": bco, "aime": aime}[name]), allowed
+        return make_rival(allowed, {"pada": pada, "pada_model": plain(pada), "bco": bco, "aime": aime}[name]), allowed
 
     return make_it
 
