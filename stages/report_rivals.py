@@ -13,7 +13,7 @@ def main(params: Params, context: Context) -> None:
     steps, returns = {"telepath": read_facts(FACTS)["target_steps"]}, [read_table(EVALUATION / "returns.csv", columns)]
     for name in RIVALS:
         _, curve_file, returns_file = rival_files(name)
-        steps[name] = int(read_table(curve_file, ("episode", "steps"))["steps"].iloc[-1])
+        steps[name] = int(read_table(curve_file, ("steps",))["steps"].iloc[-1])
         returns.append(read_table(returns_file, columns))
     write_comparison(compare(returns, steps, params), params, REPORTS)
 

@@ -32,7 +32,7 @@ def main(params: Params, context: Context) -> None:
     with Progress(f"train_rival {name}", total, "steps") as progress, context.scratch() as scratch:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
     policy_file, curve_file, _ = rival_files(name)
-    save_policy(policy_file, name, params.task, rival)
+    save_policy(policy_file, name, params.task, rival.artefact())
     write_atomically(curve_file, curve.to_csv(index=False))
 
 

@@ -1,5 +1,7 @@
 """The target policy: trained on inferred rewards, refined round by round, chosen without the true reward."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stages.artefacts import (
@@ -15,23 +17,29 @@ from stages.artefacts import (
 )
 from stages.harness import Context, run
 from telepath.alignment.belief import BeliefLearner, BeliefNet
+from telepath.alignment.labeller import Labeller
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
-from telepath.alignment.segments import choose_frames
-from telepath.config import Params
+from telepath.alignment.segments import FrameScale, choose_frames
+from telepath.config import Params, TargetSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
-from telepath.episodes import load_episodes
+from telepath.episodes import Episode, load_episodes
 from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
 from telepath.transfer.labels import Labels, segments_of
 from telepath.transfer.target import Refinement
 
+LabellerOf = Callable[[list[Episode], list[Episode], FrameScale, Rates], Labeller]
+"""Source episodes, exploration, the frame scale and the rates -> what labels the target's replay."""
 
-def main(params: Params, context: Context) -> None:
-    """Refine, choose and save."""
+
+def prepare(
+    params: Params, labeller_of: LabellerOf | None = None, settings: TargetSettings | None = None
+) -> Refinement:
+    """The refinement as the artefacts and settings have it; a rival has its own labels and ``settings``."""
     task, seed = params.tasks[params.task], params.seed.target
     environment = target_environment(params.task, params.gap, seed, rewarded=False)
     dims = environment.observation_dim, environment.action_dim
@@ -42,8 +50,14 @@ def main(params: Params, context: Context) -> None:
     labels = Labels.load(LABELS, exploration, environment.observation_dim)
     rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
     learner = BeliefLearner(belief, agent.model, params.belief, rates.target_step_seconds, np.random.default_rng(seed))
+    labeller: Labeller
+    if labeller_of is None:
+        labeller = SourcePool(source, labels.scale, rates, params.label.match)
+    else:
+        labeller = labeller_of(source, exploration, labels.scale, rates)
+        labels = labels._replace(replay=[labeller.label(episode) for episode in exploration])
     rng = np.random.default_rng(seed)
-    refinement = Refinement(
+    return Refinement(
         environment,
         agent,
         learner,
@@ -51,18 +65,23 @@ def main(params: Params, context: Context) -> None:
         segments_of(labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
         labels,
-        SourcePool(source, labels.scale, rates, params.label.match),
+        labeller,
         exploration,
         Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
         task.refine_steps,
         task.refine_ratio,
-        params.target,
+        settings or params.target,
         seed,
     )
+
+
+def main(params: Params, context: Context) -> None:
+    """Refine, choose and save."""
+    refinement = prepare(params)
     with Progress("train_target", refinement.update_budget, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
-    context.tell_divergences(environment.divergences)
-    agent.save(TARGET_AGENT)
+    context.tell_divergences(refinement.environment.divergences)
+    refinement.agent.save(TARGET_AGENT)
     save_state(TARGET_POLICIES, refinement.policies(), kind="policies")
     write_atomically(TARGET_ROUNDS, refinement.diary().to_csv(index=False))
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest
+from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import FrameScale, all_origins, resample
@@ -23,13 +24,6 @@ class Matches(NamedTuple):
 
     best: Array
     cost: Array
-
-
-class ReplayLabels(NamedTuple):
-    """Labels of one episode's records: inferred reward rate (T,) and confidence (T,) in [0, 1] (how well matched)."""
-
-    rate: Array
-    confidence: Array
 
 
 class SourcePool:
@@ -88,6 +82,10 @@ class SourcePool:
             count[start : start + n] += 1
         rate, confidence = (total / count).astype(np.float32)
         return ReplayLabels(rate, confidence)
+
+    def revise(self, episodes: list[Episode], labels: list[Array]) -> list[Array]:
+        """``labels`` as they are: what matches an episode does not depend on the others."""
+        return labels
 
     def _split(self, window: Array, pool_index: int) -> Array:
         path, _ = dtw_path(

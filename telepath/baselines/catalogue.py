@@ -4,32 +4,95 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from telepath.alignment.labeller import Labeller
+from telepath.alignment.rates import Rates
+from telepath.alignment.segments import FrameScale
+from telepath.baselines.aime import Aime
 from telepath.baselines.bco import Bco, cloned_policy
+from telepath.baselines.coverage import coverage_likeness
+from telepath.baselines.discriminator import DiscriminatorLabels
+from telepath.baselines.likeness import LikenessLabels, Standing, scaled_tracks
 from telepath.baselines.pada import Pada, adapted_policy
 from telepath.baselines.rival import Allowed, Rival
-from telepath.config import BcoSettings, PadaSettings
+from telepath.baselines.temporal_transport import temporal_likeness
+from telepath.baselines.transport import transport_likeness
+from telepath.config import (
+    AimeSettings,
+    BcoSettings,
+    CoverageSettings,
+    DiscriminatorSettings,
+    PlainPadaSettings,
+    TemporalTransportSettings,
+    TransportSettings,
+)
+from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import Policy
+from telepath.episodes import Episode
 from telepath.errors import UserError
 from telepath.files import one_line
 from telepath.runtime.store import load_state, save_state
 
+
+def agent_s_policy(stored: dict[str, Any], path: Path) -> Policy:
+    """The policy of a rival that leaves a whole agent."""
+    return Agent.from_artefact(stored["agent"], path).policy()
+
+
 POLICIES: dict[str, Callable[[dict[str, Any], Path], Policy]] = {
     "pada": adapted_policy,
+    "pada_model": adapted_policy,
     "bco": lambda stored, path: cloned_policy(stored),
+    "aime": agent_s_policy,
+    "dtw": agent_s_policy,
+    "ot": agent_s_policy,
+    "temporal_ot": agent_s_policy,
+    "orca": agent_s_policy,
+    "gaifo": agent_s_policy,
+    "darc": agent_s_policy,
+    "randomised": agent_s_policy,
 }
 """Name of a rival, as in params.yaml -> its policy, from its artefact and where that was read."""
 
 
-def make_rival(allowed: Allowed, settings: PadaSettings | BcoSettings) -> Rival:
+def make_rival(allowed: Allowed, settings: PlainPadaSettings | BcoSettings | AimeSettings) -> Rival:
     """The rival that the settings are for."""
-    if isinstance(settings, PadaSettings):
+    if isinstance(settings, AimeSettings):
+        return Aime(allowed, settings)
+    if isinstance(settings, PlainPadaSettings):
         return Pada(allowed, settings)
     return Bco(allowed, settings)
 
 
-def save_policy(path: Path, name: str, task: str, rival: Rival) -> None:
-    """Write what the rival has learnt."""
-    save_state(path, {"rival": name, "task": task} | rival.artefact(), kind="rival")
+LabellerSettings = TransportSettings | CoverageSettings | DiscriminatorSettings
+"""Those of the rivals that differ from Telepath in the labels alone; TemporalOT's are a kind of the first."""
+
+
+def make_labeller(
+    settings: LabellerSettings,
+    source: list[Episode],
+    exploration: list[Episode],
+    scale: FrameScale,
+    rates: Rates,
+    seed: int,
+) -> Labeller:
+    """The labeller that the settings are for.
+
+    ``source``: rewarded episodes; ``exploration``: those of the target so far, for a labeller that learns from them.
+    """
+    standing = Standing(source, rates, settings.demonstrations)
+    if isinstance(settings, DiscriminatorSettings):
+        return DiscriminatorLabels(standing, scale, rates, exploration, settings, seed)
+    if isinstance(settings, CoverageSettings):
+        likeness = coverage_likeness(scaled_tracks(standing.best, scale, rates), settings)
+        return LikenessLabels(standing, scale, rates, likeness)
+    if isinstance(settings, TemporalTransportSettings):
+        return LikenessLabels(standing, scale, rates, temporal_likeness(settings))
+    return LikenessLabels(standing, scale, rates, transport_likeness(settings))
+
+
+def save_policy(path: Path, name: str, task: str, artefact: dict[str, Any]) -> None:
+    """Write what a rival has learnt, a tree that ``store`` can hold."""
+    save_state(path, {"rival": name, "task": task} | artefact, kind="rival")
 
 
 def load_policy(path: Path, name: str, task: str) -> Policy:

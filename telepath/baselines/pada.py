@@ -10,6 +10,10 @@ is expected to miss least, argmin_a |delta(s, u, a)|, found by a search of the c
 begins at u. No reward is read. It works as far as *some* action brings the target in one step where the source would
 have gone; what none can do (lift a body that has become too heavy), nothing makes up for later.
 
+The plain form has no deviation model but one of the target itself, fitted to |f_target(s, a) - s'|^2 on the same data,
+and takes argmin_a |f_target(s, a) - f_source(s, u)|: what is known of the source does not help the network, and two
+whole predictions are compared. The finished policy needs f_source, so it is the learned one (``rivals.pada_model``).
+
 What pi(s) means for our source agent, which is recurrent: it filters the target's observations, and believes of the
 past that its own actions u were taken, not those that replaced them. This is what the adaptation strives for: to the
 agent the target is to look like home. With other control rates it is asked at its own rate, and u is held in between.
@@ -35,7 +39,8 @@ action with standard deviation 0.5. Different, and why:
 - *The best candidate of the search is taken*, not the mean of the last elites, so that u, which is one, is kept where
   nothing is better. The spread of the candidates is that of the elites; in the published code its square root. All
   candidates are judged in one forward pass, those of all environments at once.
-- The CEM actions are not cloned into a policy that the search would begin at (optional there).
+- *Cloning*, optional there as well (``clone``): a network learns the CEM actions taken so far, as a - u from s and u,
+  and the search begins at what it says. u stays a candidate.
 """
 
 from pathlib import Path
@@ -49,7 +54,7 @@ from telepath.alignment.cem import search
 from telepath.alignment.rates import Rates
 from telepath.baselines.regression import Fit, Pairs, Regressor
 from telepath.baselines.rival import Allowed, Figures, noisy, resample
-from telepath.config import CemSettings, PadaSettings
+from telepath.config import CemSettings, PadaSettings, PlainPadaSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import ActionHold, Policy, Recorder
 from telepath.envs.suite import Environment
@@ -94,7 +99,7 @@ class LearnedSource:
     the true ones where the target is faster, with the action that was in force when they began.
     """
 
-    def __init__(self, episodes: list[Episode], rates: Rates, settings: PadaSettings, seed: int):
+    def __init__(self, episodes: list[Episode], rates: Rates, settings: PlainPadaSettings, seed: int):
         tracks = [resample(episode.observation, rates) for episode in episodes]
         actions = [
             episode.action[1 + begins_in(len(track) - 1, rates)]
@@ -124,14 +129,17 @@ def begins_in(count: int, rates: Rates) -> Array:
 
 
 class Deviation(nn.Module):
-    """delta(s, u, a) (D,), in the observation's own units; ``scale`` (D,) is a dimension's spread in the source."""
+    """delta(s, u, a) (D,), in the observation's own units; ``scale`` (D,) is a dimension's spread in the source.
+
+    ``seen``: how many numbers the network sees.
+    """
 
     scale: Tensor
 
     def __init__(self, observation_dim: int, action_dim: int, hidden: int):
         super().__init__()
-        self.observation_dim, self.action_dim = observation_dim, action_dim
-        self.regressor = Regressor(observation_dim + 2 * action_dim, observation_dim, hidden)
+        self.seen = observation_dim + 2 * action_dim
+        self.regressor = Regressor(self.seen, observation_dim, hidden)
         self.register_buffer("scale", torch.ones(observation_dim))
 
     def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
@@ -143,16 +151,66 @@ class Deviation(nn.Module):
         """What the network sees of the three: (..., D + 2A)."""
         return torch.cat([observation, wanted, action - wanted], -1)
 
+    @staticmethod
+    def outcome(before: Tensor, after: Tensor, expected: Tensor) -> Tensor:
+        """What the network is to say where the target went from ``before`` to ``after``, the source to ``expected``."""
+        return after - expected
+
     def cost(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
         """The mean of |delta|^2 over the dimensions in units of the spread: (...)."""
         return (self(observation, wanted, action) / self.scale).square().mean(-1)
 
 
+class Difference(Deviation):
+    """f_target(s, a) - f_source(s, u), both learned as changes of s: the plain form. Only f_target is trained here."""
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden: int):
+        super().__init__(observation_dim, action_dim, hidden)
+        self.seen = observation_dim + action_dim
+        self.regressor = Regressor(self.seen, observation_dim, hidden)
+        self.source = Regressor(self.seen, observation_dim, hidden)
+
+    def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """Observations (..., D), source actions u (..., A) and actions (..., A) -> (..., D)."""
+        return super().forward(observation, wanted, action) - self.source(torch.cat([observation, wanted], -1))
+
+    @staticmethod
+    def inputs(observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
+        """What the target's model sees: (..., D + A)."""
+        return torch.cat([observation, action], -1)
+
+    @staticmethod
+    def outcome(before: Tensor, after: Tensor, expected: Tensor) -> Tensor:
+        """The target's own change."""
+        return after - before
+
+
+class Habit(nn.Module):
+    """A clone of the CEM actions: (s, u) -> a."""
+
+    def __init__(self, observation_dim: int, action_dim: int, hidden: int):
+        super().__init__()
+        self.regressor = Regressor(observation_dim + action_dim, action_dim, hidden)
+
+    @torch.no_grad()
+    def forward(self, observation: Tensor, wanted: Tensor) -> Tensor:
+        """Observations (..., D) and source actions (..., A) -> actions (..., A)."""
+        return (wanted + self.regressor(torch.cat([observation, wanted], -1))).clamp(-1, 1)
+
+
 @torch.no_grad()
 def adapted_action(
-    deviation: Deviation, observation: Tensor, wanted: Tensor, cem: CemSettings, generators: list[torch.Generator]
+    deviation: Deviation,
+    observation: Tensor,
+    wanted: Tensor,
+    cem: CemSettings,
+    generators: list[torch.Generator],
+    habit: Habit | None = None,
 ) -> Tensor:
-    """argmin_a |delta(s, u, a)| for observations (B, D) and source actions (B, A): (B, A). One generator a row."""
+    """argmin_a |delta(s, u, a)| for observations (B, D) and source actions (B, A): (B, A). One generator a row.
+
+    The search begins at the habit's action if there is a habit, otherwise at u, which is a candidate in any case.
+    """
 
     def cost(candidates: Tensor) -> Tensor:
         action = candidates.squeeze(2)
@@ -160,15 +218,18 @@ def adapted_action(
         seen, asked = (part.unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
         return deviation.cost(seen, asked, action)
 
-    return search(cost, wanted.unsqueeze(1), cem, generators).actions.squeeze(1)
+    if habit is None:
+        return search(cost, wanted.unsqueeze(1), cem, generators).actions.squeeze(1)
+    start = habit(observation, wanted).unsqueeze(1)
+    return search(cost, start, cem, generators, wanted[:, None, None]).actions.squeeze(1)
 
 
 class AdaptedPolicy:
     """The source's policy, its actions exchanged for those that do in the target what they would do at home."""
 
-    def __init__(self, source: Policy, deviation: Deviation, cem: CemSettings, seed: int = 0):
+    def __init__(self, source: Policy, deviation: Deviation, cem: CemSettings, habit: Habit | None, seed: int = 0):
         """``source`` acts at the target's rate."""
-        self.source, self.deviation, self.cem, self.seed = source, deviation, cem, seed
+        self.source, self.deviation, self.cem, self.habit, self.seed = source, deviation, cem, habit, seed
 
     def reset(self, batch: int) -> None:
         """Begin ``batch`` episodes."""
@@ -178,26 +239,38 @@ class AdaptedPolicy:
     def act(self, observation: Array) -> Array:
         """Observations (B, D) -> actions (B, A) in [-1, 1]."""
         wanted = torch.from_numpy(self.source.act(observation))
-        return adapted_action(self.deviation, torch.from_numpy(observation), wanted, self.cem, self.generators).numpy()
+        seen = torch.from_numpy(observation)
+        return adapted_action(self.deviation, seen, wanted, self.cem, self.generators, self.habit).numpy()
 
 
 class Pada:
     """Adapts a source agent to a target online."""
 
-    def __init__(self, allowed: Allowed, settings: PadaSettings):
+    def __init__(self, allowed: Allowed, settings: PlainPadaSettings):
         torch.manual_seed(allowed.seed)
         self.source, self.target, self.settings, self.seed = allowed.agent, allowed.target, settings, allowed.seed
         self.rate_ratio = allowed.rates.ratio
-        self.dynamics: SourceDynamics = (
-            SimulatedSource(allowed.simulator)
-            if settings.source == "simulator"
-            else LearnedSource(allowed.episodes, allowed.rates, settings, allowed.seed)
-        )
         model = self.source.model
-        self.deviation = Deviation(model.observation_dim, model.action_dim, settings.hidden)
+        sizes = model.observation_dim, model.action_dim, settings.hidden
+        self.dynamics: SourceDynamics
+        self.deviation: Deviation
+        if isinstance(settings, PadaSettings) and settings.source == "simulator":
+            self.dynamics = SimulatedSource(allowed.simulator)
+        else:
+            self.dynamics = LearnedSource(allowed.episodes, allowed.rates, settings, allowed.seed)
+        if isinstance(settings, PadaSettings):
+            self.deviation = Deviation(*sizes)
+        else:
+            assert isinstance(self.dynamics, LearnedSource)
+            self.deviation = difference = Difference(*sizes)
+            difference.source.load_state_dict(self.dynamics.model.state_dict())
         self.deviation.scale.copy_(model.spread)
-        self.fit = Fit("deviation model", self.deviation.regressor, settings.lr, settings.batch, allowed.seed)
-        self.pairs = Pairs(allowed.steps, model.observation_dim + 2 * model.action_dim, model.observation_dim)
+        self.fit = Fit("PADA's model", self.deviation.regressor, settings.lr, settings.batch, allowed.seed)
+        self.pairs = Pairs(allowed.steps, self.deviation.seen, model.observation_dim)
+        self.habit = Habit(*sizes) if settings.clone else None
+        if self.habit is not None:
+            self.habit_fit = Fit("clone", self.habit.regressor, settings.lr, settings.batch, allowed.seed)
+        self.acted = Pairs(allowed.steps, model.observation_dim + model.action_dim, model.action_dim)
         self.rng = np.random.default_rng(allowed.seed)
         self.generator = torch.Generator().manual_seed(allowed.seed)
         self.steps = self.updates = 0
@@ -211,7 +284,7 @@ class Pada:
         self.dynamics.begin(self.seed, number)
         source = ActionHold(self.source.policy(seed=int(self.rng.integers(2**31))), self.rate_ratio)
         source.reset(1)
-        recorder, losses, first = Recorder(self.target), [], len(self.pairs)
+        recorder, losses, missed = Recorder(self.target), [], []
         while not recorder.over:
             observation, state = recorder.observation[-1], self.target.physics_state()
             wanted = source.act(observation[None])[0]
@@ -220,21 +293,24 @@ class Pada:
             self.steps += 1
             # The last step of an episode may be shorter than the others.
             if not recorder.over:
-                missed = recorder.observation[-1] - self.dynamics.next(state, observation, wanted)
-                row = self.deviation.inputs(*(torch.from_numpy(part)[None] for part in (observation, wanted, action)))
-                self.pairs.add(row, torch.from_numpy(missed)[None])
+                after, expected = recorder.observation[-1], self.dynamics.next(state, observation, wanted)
+                row = self.deviation.inputs(*rows_of(observation, wanted, action))
+                self.pairs.add(row, self.deviation.outcome(*rows_of(observation, after, expected)))
+                missed.append((after - expected) / self.deviation.scale.numpy())
             losses += self.learn()
-        missed_by = self.pairs.outputs[first:] / self.deviation.scale
-        figures = {"deviation": float(missed_by.square().mean().sqrt()), "loss": float(np.mean(losses or [1.0]))}
+        deviation = float(np.sqrt(np.mean(np.square(missed))))
+        figures = {"deviation": deviation, "loss": float(np.mean(losses or [1.0]))}
         return recorder.episode().steps, figures
 
     def act(self, observation: Array, wanted: Array) -> Array:
         """The action (A,) to take where the source would take ``wanted`` (A,), with noise."""
         if self.updates == 0:
             return noisy(wanted, self.settings.first_noise, self.rng)
-        seen, asked = torch.from_numpy(observation)[None], torch.from_numpy(wanted)[None]
-        (action,) = adapted_action(self.deviation, seen, asked, self.settings.cem, [self.generator]).numpy()
-        return noisy(action, self.settings.noise, self.rng)
+        seen, asked = rows_of(observation, wanted)
+        action = adapted_action(self.deviation, seen, asked, self.settings.cem, [self.generator], self.habit)
+        if self.habit is not None:
+            self.acted.add(torch.cat([seen, asked], 1), action - asked)
+        return noisy(action[0].numpy(), self.settings.noise, self.rng)
 
     def learn(self) -> list[float]:
         """The gradient steps that are due; the losses."""
@@ -246,6 +322,8 @@ class Pada:
         while self.updates < self.settings.update_ratio * self.steps:
             losses.append(self.fit.update(self.pairs.inputs, self.pairs.outputs))
             self.updates += 1
+            if self.habit is not None and len(self.acted):
+                self.habit_fit.update(self.acted.inputs, self.acted.outputs)
         return losses
 
     def artefact(self) -> dict[str, Any]:
@@ -254,7 +332,9 @@ class Pada:
             "source": self.source.artefact(),
             "rate_ratio": self.rate_ratio,
             "hidden": self.settings.hidden,
+            "plain": isinstance(self.deviation, Difference),
             "deviation": dict(self.deviation.state_dict()),
+            "habit": None if self.habit is None else dict(self.habit.state_dict()),
             "cem": self.settings.cem.model_dump(),
         }
 
@@ -263,6 +343,8 @@ class Pada:
         return {
             "fit": self.fit.state(),
             "pairs": self.pairs.state(),
+            "acted": self.acted.state(),
+            "habit": None if self.habit is None else self.habit_fit.state(),
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
             "steps": self.steps,
@@ -273,14 +355,28 @@ class Pada:
         """Take up ``state()``."""
         self.fit.restore(state["fit"])
         self.pairs.restore(state["pairs"])
+        self.acted.restore(state["acted"])
+        if self.habit is not None:
+            self.habit_fit.restore(state["habit"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         self.steps, self.updates = state["steps"], state["updates"]
 
 
+def rows_of(*parts: Array) -> tuple[Tensor, ...]:
+    """Single observations or actions (n,) as batches of one (1, n)."""
+    return tuple(torch.from_numpy(part)[None] for part in parts)
+
+
 def adapted_policy(stored: dict[str, Any], path: Path) -> AdaptedPolicy:
     """The policy that ``Pada.artefact()`` describes; ``path`` is where it was read."""
     agent = Agent.from_artefact(stored["source"], path)
-    deviation = Deviation(agent.model.observation_dim, agent.model.action_dim, stored["hidden"])
+    sizes = agent.model.observation_dim, agent.model.action_dim, stored["hidden"]
+    deviation = Difference(*sizes) if stored["plain"] else Deviation(*sizes)
     deviation.load_state_dict(stored["deviation"])
-    return AdaptedPolicy(ActionHold(agent.policy(), stored["rate_ratio"]), deviation, CemSettings(**stored["cem"]))
+    habit = None
+    if stored["habit"] is not None:
+        habit = Habit(*sizes)
+        habit.load_state_dict(stored["habit"])
+    held = ActionHold(agent.policy(), stored["rate_ratio"])
+    return AdaptedPolicy(held, deviation, CemSettings(**stored["cem"]), habit)

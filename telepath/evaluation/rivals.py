@@ -13,23 +13,46 @@ from telepath.evaluation.page import TELEPATH_SEES, sides, table
 from telepath.evaluation.scores import mean_interval, significant
 from telepath.files import write_atomically
 
-RIVALS = {"pada": "PADA", "bco": "BCO"}
+RIVALS = {
+    "pada": "PADA",
+    "pada_model": "PADA, model of the target",
+    "bco": "BCO",
+    "aime": "AIME",
+    "dtw": "DTW matching alone",
+    "ot": "optimal transport (ROT)",
+    "temporal_ot": "TemporalOT",
+    "orca": "ordered coverage (ORCA)",
+    "gaifo": "GAIfO",
+    "darc": "DARC",
+    "randomised": "domain randomisation",
+}
 """Name of a rival, as in params.yaml -> what people call it, in the order in which they are shown."""
+
+LABELLED = dict.fromkeys(("ot", "temporal_ot", "orca", "gaifo"), "; of the source's rewards only episodes' returns")
+LABELLED["dtw"] = ""
+"""Telepath's agent with other labels -> what it sees less of than Telepath does."""
 
 
 def what_it_sees(agent: str, params: Params) -> str:
     """What an agent of the table was allowed to see."""
     source = params.rivals.pada.source
     pada = "simulator" if source == "simulator" else "transitions"
+    telepath = f"the source's {TELEPATH_SEES[params.setting]}; the target without reward"
+    if agent in LABELLED:
+        return telepath + LABELLED[agent]
     return {
         "source": "its home, with reward",
         "random": "nothing",
         "zero_shot": "the source's agent",
         "action_hold": "the source's agent",
-        "telepath": f"the source's {TELEPATH_SEES[params.setting]}; the target without reward",
+        "telepath": telepath,
         "pada": f"the source's agent and {pada}; the target without reward"
         + (", its physics states while it learns" if source == "simulator" else ""),
+        "pada_model": "the source's agent and transitions; the target without reward",
         "bco": "the source's observations, and the returns of its episodes; the target without reward",
+        "aime": "the source's observations, and the returns of its episodes; the target without reward",
+        "darc": "the source's simulator with reward; the target without reward",
+        "randomised": "the source's simulator with reward, altered at will; the target's control rate",
     }[agent]
 
 

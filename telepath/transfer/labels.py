@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from telepath.alignment.matching import ReplayLabels, SourcePool
+from telepath.alignment.labeller import ReplayLabels
+from telepath.alignment.matching import SourcePool
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import FrameScale, Segments, choose_origins, cut_segments
 from telepath.config import LabelSettings

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.alignment.belief import BeliefLearner
-from telepath.alignment.matching import SourcePool
+from telepath.alignment.labeller import Labeller
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import Frames, Segments
 from telepath.config import TargetSettings
@@ -70,7 +70,7 @@ class Refinement:
         segments: Segments,
         frames: Frames,
         labels: Labels,
-        pool: SourcePool,
+        pool: Labeller,
         exploration: list[Episode],
         zero_shot: Agent | None,
         steps: int,
@@ -187,6 +187,7 @@ class Refinement:
         """Keep the agent of this round, see what it does, and label that."""
         self.snapshots.append((copy_of(agent), copy_of(self.reward)))
         inferred, confidence = self.roll_out(agent, self.episodes_per_round, keep=True)
+        self.labels = self.pool.revise(self.replay.episodes, self.labels)
         self.realign()
         self.refresh()
         self.rounds.append(
@@ -360,6 +361,6 @@ class Refinement:
         self.alignments = Alignments(*state["alignments"])
         self.imagined = tuple(state["imagined"])
         self.replay.restore(state["replay"])
-        self.labels += state["labels"]
+        self.labels = self.pool.revise(self.replay.episodes, self.labels + state["labels"])
         if self.rounds:
             self.move_anchor()

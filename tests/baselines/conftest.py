@@ -8,7 +8,7 @@ import torch
 
 from telepath.alignment.rates import Rates
 from telepath.baselines.rival import Allowed
-from telepath.config import BcoSettings, DreamerSettings, PadaSettings, Params
+from telepath.config import AimeSettings, BcoSettings, DreamerSettings, PadaSettings, Params, PlainPadaSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.envs.suite import Step
@@ -66,11 +66,21 @@ def pada(params: Params) -> PadaSettings:
     )
 
 
+def plain(pada: PadaSettings) -> PlainPadaSettings:
+    """The same without the deviation model."""
+    return PlainPadaSettings(**pada.model_dump(exclude={"source"}))
+
+
 @pytest.fixture
 def bco(params: Params) -> BcoSettings:
     return params.rivals.bco.model_copy(
         update={"hidden": 32, "batch": 64, "lr": 3e-3, "demonstrations": 4, "history": 1, "random": 0.5}
     )
+
+
+@pytest.fixture
+def aime(params: Params) -> AimeSettings:
+    return params.rivals.aime.model_copy(update={"demonstrations": 4, "random": 0.5})
 
 
 @pytest.fixture

@@ -6,12 +6,22 @@ import torch
 from torch import Tensor
 
 from telepath.alignment.rates import Rates
-from telepath.baselines.pada import Deviation, LearnedSource, Pada, SimulatedSource, adapted_action, begins_in
+from telepath.baselines.pada import (
+    Deviation,
+    Difference,
+    Habit,
+    LearnedSource,
+    Pada,
+    SimulatedSource,
+    adapted_action,
+    begins_in,
+)
 from telepath.baselines.rival import Allowed, adapt
-from telepath.config import CemSettings, GapSettings, PadaSettings, Params
+from telepath.config import CemSettings, GapSettings, PadaSettings, Params, PlainPadaSettings
 from telepath.envs.gaps import target_environment
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
+from tests.baselines.conftest import plain
 from tests.conftest import Counting, NoScratch
 
 
@@ -19,7 +29,7 @@ def streams(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(n) for n in range(count)]
 
 
-def trained(allowed: Allowed, settings: PadaSettings) -> Pada:
+def trained(allowed: Allowed, settings: PlainPadaSettings) -> Pada:
     rival = Pada(allowed, settings)
     adapt(rival, allowed.target, allowed.steps, Counting(), NoScratch())  # type: ignore[arg-type]
     return rival
@@ -127,6 +137,43 @@ def test_a_learnt_source_also_serves(allow: Callable[..., Allowed], pada: PadaSe
     observation, wanted = grid()
     found = adapted_action(rival.deviation, observation, wanted, pada.cem, streams(200))
     assert float((found * wanted).sum() / wanted.square().sum()) == pytest.approx(2, abs=0.3)
+
+
+def test_the_plain_form_also_asks_for_twice_the_action(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    rival = trained(allow(gain=0.5, steps=800), plain(pada))
+    observation, wanted = grid()
+    found = adapted_action(rival.deviation, observation, wanted, pada.cem, streams(200))
+    assert float((found * wanted).sum() / wanted.square().sum()) == pytest.approx(2, abs=0.3)
+
+
+def test_two_equal_models_differ_by_what_two_actions_do() -> None:
+    torch.manual_seed(0)
+    difference = Difference(2, 1, 8)
+    difference.source.load_state_dict(difference.regressor.state_dict())
+    observation, action = torch.randn(5, 2), torch.randn(5, 1)
+    assert torch.equal(difference(observation, action, action), torch.zeros(5, 2))
+    assert difference(observation, action, -action).abs().min() > 0
+
+
+def test_a_search_that_begins_at_a_habit_is_still_free_and_keeps_the_source_s_action(params: Params) -> None:
+    class Timid(Habit):
+        def forward(self, observation: Tensor, wanted: Tensor) -> Tensor:
+            return 0.5 * wanted
+
+    wanted = torch.tensor([[0.2, -0.3, 0.0], [0.5, 0.5, -0.45]])
+    cem = params.rivals.pada.cem
+    found = adapted_action(Known(0.5), torch.zeros(2, 3), wanted, cem, streams(2), Timid(3, 3, 4))
+    np.testing.assert_allclose(found, 2 * wanted, atol=0.02)
+    narrow = cem.model_copy(update={"initial_std": 1e-6})
+    kept = adapted_action(Known(1.0), torch.zeros(2, 3), wanted, narrow, streams(2), Timid(3, 3, 4))
+    assert torch.equal(kept, wanted)
+
+
+def test_the_habit_becomes_what_the_search_finds(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    rival = trained(allow(gain=0.5, steps=1200), pada.model_copy(update={"clone": True}))
+    assert rival.habit is not None
+    observation, wanted = grid()
+    assert float((rival.habit(observation, wanted) * wanted).sum() / wanted.square().sum()) == pytest.approx(2, abs=0.3)
 
 
 def test_a_target_step_begins_in_a_source_step() -> None:

@@ -11,14 +11,14 @@ from telepath.alignment.rates import Rates
 from telepath.baselines.catalogue import POLICIES, load_policy, make_rival, save_policy
 from telepath.baselines.pada import AdaptedPolicy
 from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample
-from telepath.config import BcoSettings, PadaSettings, RivalSettings
+from telepath.config import AimeSettings, BcoSettings, PadaSettings, RivalSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
-from tests.baselines.conftest import Point
+from tests.baselines.conftest import Point, plain
 from tests.conftest import Counting, Kept, NoScratch, StopAt, Stopped
 
-NAMES = ["pada", "bco"]
+NAMES = ["pada", "pada_model", "bco", "aime"]  # those that play episode by episode
 
 
 @pytest.fixture(params=NAMES)
@@ -28,17 +28,18 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make(
-    name: str, allow: Callable[..., Allowed], pada: PadaSettings, bco: BcoSettings
+    name: str, allow: Callable[..., Allowed], pada: PadaSettings, bco: BcoSettings, aime: AimeSettings
 ) -> Callable[[], tuple[Rival, Allowed]]:
     def make_it() -> tuple[Rival, Allowed]:
         allowed = allow(gain=0.5, steps=330)
-        return make_rival(allowed, {"pada": pada, "bco": bco}[name]), allowed
+        return make_rival(allowed, {"pada": pada, "pada_model": plain(pada), "bco": bco, "aime": aime}[name]), allowed
 
     return make_it
 
 
 def test_the_settings_and_the_catalogue_name_the_same_rivals() -> None:
-    assert list(POLICIES) == list(RivalSettings.model_fields) == NAMES
+    assert list(POLICIES) == list(RivalSettings.model_fields)
+    assert set(NAMES) <= set(POLICIES)
 
 
 def test_no_rival_touches_the_target_s_reward_and_the_budget_is_kept(
@@ -80,6 +81,13 @@ def equal(one: object, other: object) -> None:
         assert one.keys() == other.keys()
         for key in one:
             equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple)
+        for part, counterpart in zip(one, other, strict=True):
+            equal(part, counterpart)
+    elif isinstance(one, np.ndarray):
+        assert isinstance(other, np.ndarray)
+        assert np.array_equal(one, other)
     elif isinstance(one, torch.Tensor):
         assert isinstance(other, torch.Tensor)
         assert torch.equal(one, other)
@@ -92,12 +100,12 @@ def test_a_policy_comes_back_from_disk_and_acts_the_same(
 ) -> None:
     rival, allowed = make()
     adapt(rival, allowed.target, allowed.steps, Counting(), NoScratch())  # type: ignore[arg-type]
-    save_policy(tmp_path / "policy.safetensors", name, "point", rival)
+    save_policy(tmp_path / "policy.safetensors", name, "point", rival.artefact())
     one, other = (load_policy(tmp_path / "policy.safetensors", name, "point") for _ in range(2))
     first, again = (rollout([Point(0.5), Point(0.5)], policy) for policy in (one, other))  # type: ignore[list-item]
     np.testing.assert_array_equal(first[0].action, again[0].action)
     assert np.abs(first[0].action).max() <= 1
-    save_policy(tmp_path / "again.safetensors", name, "point", rival)
+    save_policy(tmp_path / "again.safetensors", name, "point", rival.artefact())
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "policy.safetensors").read_bytes()
     with pytest.raises(UserError, match=f"holds {name} for point, not {name} for cheetah-run"):
         load_policy(tmp_path / "policy.safetensors", name, "cheetah-run")
@@ -107,7 +115,7 @@ def test_the_loaded_pada_holds_the_source_s_actions_at_its_own_rate(
     allow: Callable[..., Allowed], pada: PadaSettings, agent: Agent, tmp_path: Path
 ) -> None:
     allowed = allow()._replace(rates=Rates(4, 2, 0.1))
-    save_policy(tmp_path / "policy.safetensors", "pada", "point", make_rival(allowed, pada))
+    save_policy(tmp_path / "policy.safetensors", "pada", "point", make_rival(allowed, pada).artefact())
     policy = load_policy(tmp_path / "policy.safetensors", "pada", "point")
     assert isinstance(policy, AdaptedPolicy)
     policy.source.reset(1)

@@ -16,13 +16,14 @@ def comparison(params: Params) -> pd.DataFrame:
         returns(rng, {"source": 800, "random": 40, "zero_shot": 300, "telepath": 850}),
         returns(rng, {"pada": 600}),
         returns(rng, {"bco": 0}),
+        returns(rng, {"gaifo": 300}),
     ]
-    return compare(tables, {"telepath": 14000, "pada": 15000, "bco": 15030}, params)
+    return compare(tables, {"telepath": 14000, "pada": 15000, "bco": 15030, "gaifo": 14000}, params)
 
 
 def test_every_agent_that_was_judged_has_a_row(comparison: pd.DataFrame) -> None:
-    assert comparison["agent"].tolist() == ["source", "random", "zero_shot", "telepath", "pada", "bco"]
-    assert comparison["steps"].tolist() == [0, 0, 0, 14000, 15000, 15030]
+    assert comparison["agent"].tolist() == ["source", "random", "zero_shot", "telepath", "pada", "bco", "gaifo"]
+    assert comparison["steps"].tolist() == [0, 0, 0, 14000, 15000, 15030, 14000]
     assert (comparison["low"] <= comparison["return"]).all()
     assert (comparison["return"] <= comparison["high"]).all()
 
@@ -50,5 +51,7 @@ def test_a_learnt_source_needs_no_simulator(params: Params) -> None:
     assert "transitions" in what_it_sees("pada", changed)
 
 
-def test_the_report_knows_every_rival(params: Params) -> None:
+def test_the_report_knows_every_rival_and_what_it_sees(params: Params) -> None:
     assert list(RIVALS) == list(type(params.rivals).model_fields)
+    assert all(what_it_sees(name, params) for name in RIVALS)
+    assert what_it_sees("dtw", params) == what_it_sees("telepath", params)

@@ -94,6 +94,11 @@ KINDS = [
         lambda path: load_policy(path, "bco", "point"),
     ),
     Kind(
+        "rival's agent",
+        lambda path: save_state(path, {"rival": "ot", "task": "point", "agent": agent().artefact()}, kind="rival"),
+        lambda path: load_policy(path, "ot", "point"),
+    ),
+    Kind(
         "episodes",
         lambda path: save_episodes(path, EPISODES),
         lambda path: load_episodes(path, rewarded=True, dims=(2, 1)),
