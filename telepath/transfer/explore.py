@@ -51,7 +51,7 @@ class Exploration:
         self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer)
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss),
-            BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, seed),
+            BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, seed, rate_ratio),
         )
         self.replay = Replay()
         self.updates = 0
