@@ -91,6 +91,22 @@ def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> No
     assert table[["minutes", "steps", "updates"]].iloc[1].isna().all()
 
 
+def test_the_published_figures_stand_beside_ours_at_equal_frames(tmp_path: Path, params: Params) -> None:
+    header = "seconds,steps,updates,return\n"
+    # 3 frames a step: judged at 30,000, 48,000 and 54,000 frames; the second seed ends at 30,000.
+    (tmp_path / "walker-walk-0.csv").write_text(header + "1,10000,1,100\n2,16000,2,300\n3,18000,3,900\n")
+    (tmp_path / "walker-walk-1.csv").write_text(header + "1,9000,1,700\n2,10000,2,800\n")
+    table = dreamer.published(tmp_path, params)
+    assert table["frames"].tolist() == [50_000, 100_000, 200_000]
+    assert table["DreamerV3"].tolist() == [253, 478, 807]
+    assert table["TD-MPC2"].tolist()[2] == 962
+    assert table["telepath"].tolist()[0] == 300
+    assert table["telepath"].isna().tolist() == [False, True, True]
+    assert table["seeds"].tolist() == [1, 0, 0]
+    dreamer.draw(tmp_path, tmp_path / "curves.png", params)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
 def test_updates_are_compared_at_the_same_size_and_with_the_core_of_the_same_rounds() -> None:
     entries = {
         updates.Entry("telepath", "telepath", "large"): ([[0.5, 0.9], [0.4, 0.8]], 20e9),
