@@ -176,7 +176,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
         xlabel="milliseconds an update, one core",
         title="One update: 16 windows of 64, 1024 imagined trajectories of 15",
     )
-    axes.margins(x=0.25)
+    axes.margins(x=0.4)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
