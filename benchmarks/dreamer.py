@@ -5,7 +5,8 @@
 Trains a source agent as ``train_source`` does, with the settings of params.yaml, and judges the averaged actor on fresh
 episodes every few hundred updates. The clock counts what training costs, environment included, and stands still while
 the agent is judged. Each seed leaves a curve ``TASK-SEED.csv``; one that is already there is not run again unless asked
-for. Writes times.csv and curves.png, which show every curve in the folder.
+for. Writes times.csv, published.csv and curves.png, which show every curve in the folder; the latter two beside what
+DreamerV3 and TD-MPC2 have at equal frames.
 
 Sharing the machine slows the clock and nothing else: steps and updates are the same whatever else runs.
 """
@@ -39,6 +40,14 @@ GOALS = {
 
 EVERY, EPISODES = 250, 10
 """Updates between two judgements, and episodes of each."""
+
+FRAMES = (50_000, 100_000, 200_000)
+PUBLISHED: dict[str, dict[str, dict[int, int]]] = {
+    "walker-walk": {"DreamerV3": dict(zip(FRAMES, (253, 478, 807), strict=True)), "TD-MPC2": {200_000: 962}},
+    "cheetah-run": {"DreamerV3": dict(zip(FRAMES, (209, 297, 415), strict=True)), "TD-MPC2": {200_000: 519}},
+    "ball_in_cup-catch": {"DreamerV3": dict(zip(FRAMES, (523, 743, 946), strict=True)), "TD-MPC2": {200_000: 981}},
+}
+"""Mean returns that the authors publish, from states, at so many frames (Hafner et al. 2025; Hansen et al. 2024)."""
 
 
 def train(params: Params, task: str, seed: int) -> pd.DataFrame:
@@ -97,8 +106,38 @@ def summary(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"steps": "Int64", "updates": "Int64"})
 
 
-def draw(folder: Path, path: Path) -> None:
-    """Return against steps, a panel a task and a line a seed."""
+def published(folder: Path, params: Params) -> pd.DataFrame:
+    """Our mean return over the seeds beside the published ones, at equal frames.
+
+    Ours is that of a seed's last judgement at or before these frames. Seeds that ended more than a judgement's distance
+    before them are left out, so where all budgets are spent earlier there is nothing of ours.
+    """
+    rows = []
+    for task, rivals in PUBLISHED.items():
+        curves = [in_frames(pd.read_csv(path), params, task) for path in sorted(folder.glob(f"{task}-[0-9]*.csv"))]
+        if not curves:
+            continue
+        for frames in FRAMES:
+            there = [curve for curve in curves if curve["frames"].iloc[-1] + reach(curve) >= frames]
+            ours = [float(curve[curve["frames"] <= frames]["return"].iloc[-1]) for curve in there]
+            row = {"task": task, "frames": frames, "seeds": len(ours)}
+            row["telepath"] = round(float(np.mean(ours)), 1) if ours else None
+            rows.append(row | {name: points.get(frames) for name, points in rivals.items()})
+    return pd.DataFrame(rows).astype({"telepath": float}) if rows else pd.DataFrame()
+
+
+def in_frames(curve: pd.DataFrame, params: Params, task: str) -> pd.DataFrame:
+    """A curve with a column of simulator frames."""
+    return curve.assign(frames=curve["steps"] * params.tasks[task].action_repeat)
+
+
+def reach(curve: pd.DataFrame) -> int:
+    """The largest number of frames between two judgements."""
+    return int(curve["frames"].diff().max()) if len(curve) > 1 else 0
+
+
+def draw(folder: Path, path: Path, params: Params) -> None:
+    """Return against frames, a panel a task and a line a seed, with the published figures as marks."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -110,9 +149,12 @@ def draw(folder: Path, path: Path) -> None:
     for panel, task in zip(axes[0], tasks, strict=True):
         for name, curve in curves.items():
             if name.startswith(task):
-                panel.plot(curve["steps"], curve["return"], label=f"seed {name.rpartition('-')[2]}")
+                frames = in_frames(curve, params, task)["frames"] / 1000
+                panel.plot(frames, curve["return"], label=f"seed {name.rpartition('-')[2]}")
+        for (name, points), mark in zip(PUBLISHED.get(task, {}).items(), "os", strict=False):
+            panel.plot([at / 1000 for at in points], list(points.values()), mark, color="0.4", label=name)
         panel.axhline(GOALS[task], color="0.6", linewidth=0.8)
-        panel.set(title=task, xlabel="steps", ylim=(0, 1000))
+        panel.set(title=task, xlabel="thousand frames", xlim=(0, None), ylim=(0, 1000))
         panel.legend(frameon=False)
     axes[0, 0].set_ylabel("true return")
     figure.savefig(path, dpi=120)
@@ -136,8 +178,10 @@ def main() -> None:
                 write_atomically(path, train(params, task, seed).to_csv(index=False))
     table = summary(options.out)
     write_atomically(options.out / "times.csv", table.to_csv(index=False))
-    draw(options.out, options.out / "curves.png")
-    print(table.to_string(index=False))
+    beside = published(options.out, params)
+    write_atomically(options.out / "published.csv", beside.to_csv(index=False))
+    draw(options.out, options.out / "curves.png", params)
+    print(table.to_string(index=False), beside.to_string(index=False, na_rep="-"), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The benchmark's cells are transfers that exist, and its tables count what they say."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import dreamer
+from benchmarks import dreamer, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
@@ -86,3 +89,63 @@ def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> No
     assert table["steps"].tolist()[0] == 200
     assert table[["best", "last"]].to_numpy().tolist() == [[801, 790], [10, 10]]
     assert table[["minutes", "steps", "updates"]].iloc[1].isna().all()
+
+
+def test_the_published_figures_stand_beside_ours_at_equal_frames(tmp_path: Path, params: Params) -> None:
+    header = "seconds,steps,updates,return\n"
+    # 3 frames a step: judged at 30,000, 48,000 and 54,000 frames; the second seed ends at 30,000.
+    (tmp_path / "walker-walk-0.csv").write_text(header + "1,10000,1,100\n2,16000,2,300\n3,18000,3,900\n")
+    (tmp_path / "walker-walk-1.csv").write_text(header + "1,9000,1,700\n2,10000,2,800\n")
+    table = dreamer.published(tmp_path, params)
+    assert table["frames"].tolist() == [50_000, 100_000, 200_000]
+    assert table["DreamerV3"].tolist() == [253, 478, 807]
+    assert table["TD-MPC2"].tolist()[2] == 962
+    assert table["telepath"].tolist()[0] == 300
+    assert table["telepath"].isna().tolist() == [False, True, True]
+    assert table["seeds"].tolist() == [1, 0, 0]
+    dreamer.draw(tmp_path, tmp_path / "curves.png", params)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_updates_are_compared_at_the_same_size_and_with_the_core_of_the_same_rounds() -> None:
+    entries = {
+        updates.Entry("telepath", "telepath", "large"): ([[0.5, 0.9], [0.4, 0.8]], 20e9),
+        updates.Entry("telepath, 2 threads", "telepath", "large", 2): ([[0.6, 0.5]] * 2, 20e9),
+        updates.Entry("telepath", "telepath_default", "small"): ([[0.1, 0.1]] * 2, 3e9),
+        updates.Entry("r2dreamer 1M", "r2dreamer", "large"): ([[1.2, 2.0], [2.0, 3.0]], 0),
+        updates.Entry("sgemm", "sgemm", "product"): ([[0.1, 0.3], [0.2, 0.1]], 10e9),
+    }
+    times = {entry: np.array(pairs) for entry, (pairs, _) in entries.items()}
+    about = {entry: {"parameters": 1, "operations": operations} for entry, (_, operations) in entries.items()}
+    rows = updates.table(times, about).set_index(["who", "size"])
+    assert rows["telepath is faster by"].dropna().to_dict() == {("r2dreamer 1M", "large"): pytest.approx(1.2 / 0.4)}
+    assert rows["times one thread"].dropna().tolist() == pytest.approx([0.8 / 0.5])
+    # 100 GFLOP a second: 50 in the best round, 40 by the clock of two threads, 30.
+    assert rows["sgemm share"].dropna().tolist() == pytest.approx([0.5, 0.4, 0.3, 1.0])
+    assert rows["median ms"].tolist()[0] == pytest.approx(450)
+
+
+def test_a_rival_that_is_not_there_is_named_and_one_that_is_makes_a_step_when_told(tmp_path: Path) -> None:
+    with pytest.raises(updates.Absent, match="No module named 'dreamer'"):
+        updates.Runner(updates.Entry("r2dreamer 1M", "r2dreamer", updates.LARGE), sys.executable, str(tmp_path))
+    runner = updates.Runner(updates.Entry("sgemm", "sgemm", ""), sys.executable, "")
+    cpu, wall = runner.step()
+    runner.end()
+    assert 0 < cpu < 10
+    assert 0 < wall < 60
+    assert runner.about["operations"] == 20 * 2 * 512**3
+
+
+def test_the_clock_runs_for_the_innermost_part() -> None:
+    watch = Stopwatch()
+    inner = watch.timed("inner", lambda: time.sleep(0.05))
+
+    def both() -> None:
+        time.sleep(0.02)
+        inner()
+        inner()
+
+    watch.timed("outer", both)()
+    assert 0.1 <= watch.seconds["inner"] < 0.4
+    assert 0.02 <= watch.seconds["outer"] < 0.1
+    assert watch.calls == {"inner": 2, "outer": 1}

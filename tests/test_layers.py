@@ -21,6 +21,7 @@ LAYERS = (
     ("telepath/alignment",),
     ("telepath/transfer", "telepath/baselines"),
     ("telepath/evaluation",),
+    ("telepath/library",),
     ("stages",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}

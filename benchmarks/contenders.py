@@ -1,0 +1,301 @@
+"""One Dreamer in a process of its own, which makes an update whenever it is told to. ``benchmarks.updates`` starts it.
+
+    python benchmarks/contenders.py NAME THREADS [CHECKOUT]
+
+Each runs in the Python it was installed in, so this file imports nothing before it knows who is asked for. On its
+standard output it says, a JSON object a line, what it is (``ready``) or why it cannot be (``absent``), and then the
+wall and CPU seconds of an update for every line that it reads. What a rival prints itself goes to standard error.
+
+All get the same: state observations and actions as large as walker-walk's, 16 windows of 64 records, imagination of 15
+steps from all 1024 of them, float32, eagerly, random numbers for data. Their batches are made beforehand.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+WINDOWS, RECORDS, HORIZON = 16, 64, 15
+OBSERVATION, ACTION = 24, 6
+
+
+class Contender(NamedTuple):
+    """What is timed: ``step``, ``each`` times what is asked about, of so many floating-point ``operations`` in matrix
+    products; ``warm``: steps before it counts.
+    """
+
+    step: Callable[[], Any]
+    parameters: int = 0
+    operations: int = 0
+    each: int = 1
+    warm: int = 2
+
+
+def count(*modules: Any) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+
+
+def telepath(_: str, records: int = RECORDS, starts: int = WINDOWS * RECORDS) -> Contender:
+    """Ours, from params.yaml but for the batch: replay sampling, world model, reward head, actor, critic."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from telepath.runtime.device import limit_threads
+
+    training = walker(records, starts)
+    for _update in range(2):  # the behavior begins with the second one
+        training.update()
+    with FlopCounterMode(display=False) as counter:
+        training.update()
+    limit_threads()  # not before: the counter does not see what a second thread does
+    behavior = training.agent.behavior
+    parameters = count(training.agent.model, training.reward, behavior.actor, behavior.critic)
+    return Contender(training.update, parameters, counter.get_total_flops())
+
+
+def telepath_default(_: str) -> Contender:
+    """Ours as params.yaml has it: 32 records a window, 128 starts."""
+    return telepath(_, 32, 128)
+
+
+def policy(_: str) -> Contender:
+    """Our policy, one environment, 100 decisions."""
+    import numpy as np
+
+    acting = walker(32, 128).agent.policy()
+    acting.reset(1)
+    observation = np.zeros((1, OBSERVATION), np.float32)
+    return Contender(lambda: [acting.act(observation) for _ in range(100)], each=100)
+
+
+def walker(records: int, starts: int) -> Any:
+    """A training with one episode of random actions in its replay."""
+    from pathlib import Path
+
+    from telepath.config import load
+    from telepath.dreamer.training import OnlineTraining
+    from telepath.envs.rollout import seed_episodes
+    from telepath.envs.suite import Environment
+
+    params = load(Path("params.yaml"))
+    environment = Environment("walker-walk", params.tasks["walker-walk"].action_repeat, 0)
+    assert (environment.observation_dim, environment.action_dim) == (OBSERVATION, ACTION)
+    settings = params.dreamer.model_copy(
+        update={"batch": WINDOWS, "length": records, "starts": starts, "horizon": HORIZON}
+    )
+    steps = params.tasks["walker-walk"].source_steps
+    episodes = seed_episodes(environment, 1, 0)
+    return OnlineTraining("walker-walk", environment, episodes, settings, params.source.training, steps=steps, seed=0)
+
+
+def first_update(_: str) -> Contender:
+    """Ours: the seed episodes of the default task and the first update with a behavior, from nothing."""
+    from pathlib import Path
+
+    from telepath.config import load
+    from telepath.dreamer.training import OnlineTraining
+    from telepath.envs.rollout import seed_episodes
+    from telepath.envs.suite import Environment
+    from telepath.runtime.device import limit_threads
+
+    limit_threads()
+    params = load(Path("params.yaml"))
+    task = params.tasks[params.task]
+    environment = Environment(params.task, task.action_repeat, 0)
+    training = OnlineTraining(
+        params.task,
+        environment,
+        seed_episodes(environment, params.source.seed_episodes, 0),
+        params.dreamer,
+        params.source.training,
+        steps=task.source_steps,
+        seed=0,
+    )
+    for _update in range(2):
+        training.update()
+    return Contender(training.update, warm=0)
+
+
+def sgemm(_: str) -> Contender:
+    """Matrix products alone: what the core can do."""
+    import numpy as np
+
+    size, times = 512, 20
+    square, out = np.ones((size, size), np.float32), np.empty((size, size), np.float32)
+    return Contender(lambda: [np.matmul(square, square, out=out) for _ in range(times)], operations=2 * size**3 * times)
+
+
+def r2dreamer(checkout: str) -> Contender:
+    """NM512/r2dreamer with DreamerV3's size 1M, its default loss (no decoder), and without its float16."""
+    sys.path.insert(0, checkout)
+    dreamer: Any = __import__("dreamer")
+    import torch
+    from hydra import compose, initialize_config_dir
+    from tensordict import TensorDict
+
+    size = {"deter": 512, "hidden": 64, "discrete": 4, "depth": 4, "units": 64, "compile": False}
+    changes = ["env=dmc_proprio", "device=cpu", *(f"model.{key}={value}" for key, value in size.items())]
+    with initialize_config_dir(os.path.join(checkout, "configs"), version_base=None):
+        config = compose("configs", overrides=changes).model
+    assert config.imag_horizon == HORIZON
+    dreamer.autocast = lambda **_: contextlib.nullcontext()
+    space = SimpleNamespace(spaces={"state": SimpleNamespace(shape=(OBSERVATION,))})
+    agent = dreamer.Dreamer(config, space, SimpleNamespace(shape=(ACTION,)))
+    flag = torch.zeros(WINDOWS, RECORDS, 1)
+    data = TensorDict(
+        {
+            "state": torch.randn(WINDOWS, RECORDS, OBSERVATION),
+            "action": torch.rand(WINDOWS, RECORDS, ACTION) * 2 - 1,
+            "reward": torch.rand(WINDOWS, RECORDS, 1),
+            "is_first": flag.bool().squeeze(-1),
+            "is_last": flag,
+            "is_terminal": flag,
+        },
+        batch_size=(WINDOWS, RECORDS),
+    )
+    initial = tuple(part.clone() for part in agent.rssm.initial(WINDOWS))
+    replay = SimpleNamespace(sample=lambda: (data.clone(), None, initial), update=lambda *_: None)
+    return Contender(lambda: agent.update(replay), sum(p.numel() for p in agent._named_params.values()))
+
+
+def dreamerv3_torch(checkout: str) -> Contender:
+    """NM512/dreamerv3-torch shrunk to our sizes: Gaussian latents, deter 128, stoch 24, two layers of 128."""
+    sys.path.insert(0, checkout)
+    import numpy as np
+    from ruamel.yaml import YAML
+
+    models: Any = __import__("models")
+    # Two of its networks are made on a GPU wherever the others are.
+    build = models.networks.MLP.__init__
+    build.__defaults__ = tuple("cpu" if default == "cuda" else default for default in build.__defaults__)
+    with open(os.path.join(checkout, "configs.yaml"), encoding="utf-8") as file:
+        defaults = YAML(typ="safe", pure=True).load(file)["defaults"]
+    # The file leaves floats such as 3e-5 to Python: YAML 1.1 takes them for words.
+    config = SimpleNamespace(**{key: plain(value) for key, value in defaults.items()})
+    small = {"mlp_keys": "state", "cnn_keys": "$^", "mlp_layers": 2, "mlp_units": 128}
+    vars(config).update(device="cpu", compile=False, num_actions=ACTION, units=128, dyn_hidden=128, dyn_deter=128)
+    vars(config).update(dyn_stoch=24, dyn_discrete=0, encoder=config.encoder | small, decoder=config.decoder | small)
+    assert config.imag_horizon == HORIZON
+    space = SimpleNamespace(spaces={"state": SimpleNamespace(shape=(OBSERVATION,))})
+    model = models.WorldModel(space, None, 0, config)
+    behavior = models.ImagBehavior(config, model)
+    random, shape = np.random.default_rng(0), (WINDOWS, RECORDS)
+    batch = {
+        "state": random.standard_normal((*shape, OBSERVATION), dtype=np.float32),
+        "image": np.zeros(shape, np.float32),  # nobody looks at it, but it is asked for
+        "action": random.uniform(-1, 1, (*shape, ACTION)).astype(np.float32),
+        "reward": random.random(shape, np.float32),
+        "is_first": np.zeros(shape, np.float32),
+        "is_terminal": np.zeros(shape, np.float32),
+    }
+
+    def update() -> None:
+        states, _, _ = model._train(batch)
+        behavior._train(states, lambda _f, s, _a: model.heads["reward"](model.dynamics.get_feat(s)).mode())
+
+    parameters = count(model, behavior.actor, behavior.value)
+    for module in (model, behavior):  # as its agent does: a gradient only where one is asked for
+        module.requires_grad_(False)
+    return Contender(update, parameters)
+
+
+def plain(value: Any) -> Any:
+    """A setting with the words that are numbers as numbers."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def sheeprl(_: str) -> Contender:
+    """sheeprl's DreamerV3 of 2025 at its smallest published size, 1M."""
+    import gymnasium
+    import numpy as np
+    import torch
+    from hydra import compose, initialize_config_module
+    from hydra.utils import instantiate
+    from lightning.fabric import Fabric
+    from sheeprl.algos.dreamer_v3_5 import dreamer_v3_5 as algorithm
+    from sheeprl.utils.utils import dotdict
+
+    changes = ["exp=dreamer_v3_5", "algo=dreamer_v3_5_1M", "env=dummy", "algo.replay_context=0"]
+    changes += ["algo.cnn_keys.encoder=[]", "algo.mlp_keys.encoder=[state]"]
+    with initialize_config_module("sheeprl.configs", version_base="1.3"):
+        composed = compose("config", overrides=changes)
+    precision = "32-true"
+    config = dotdict({"algo": plain_of(composed.algo), "fabric": {"precision": precision}, "env": {"num_envs": 1}})
+    assert config.algo.horizon == HORIZON
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    space = gymnasium.spaces.Dict({"state": gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVATION,))})
+    model, actor, critic, slow, _player = algorithm.build_agent(fabric, (ACTION,), True, config, space)
+    parameters = [*model.parameters(), *actor.parameters(), *critic.parameters()]
+    optimizer = fabric.setup_optimizers(instantiate(config.algo.optimizer, params=parameters, _convert_="all"))
+    moments = algorithm.Moments(0.99, 1.0, 0.05, 0.95)
+    shape = (RECORDS, WINDOWS)
+    data = {
+        "state": torch.randn(*shape, OBSERVATION),
+        "actions": torch.rand(*shape, ACTION) * 2 - 1,
+        "rewards": torch.rand(*shape, 1),
+        **{name: torch.zeros(*shape, 1) for name in ("terminated", "truncated", "is_first")},
+    }
+
+    def update() -> None:
+        algorithm.train(fabric, config, model, actor, critic, slow, optimizer, moments, dict(data), None, (ACTION,))
+        algorithm.update_target_critic(critic, slow, 0.02)
+
+    return Contender(update, count(model, actor, critic))
+
+
+def plain_of(node: Any) -> Any:
+    """An OmegaConf node as dicts and lists."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True)
+
+
+NAMES: dict[str, Callable[[str], Contender]] = {
+    contender.__name__: contender
+    for contender in (
+        telepath,
+        telepath_default,
+        policy,
+        first_update,
+        sgemm,
+        r2dreamer,
+        dreamerv3_torch,
+        sheeprl,
+    )
+}
+
+
+def main() -> None:
+    """Be what the command line asks for."""
+    name, threads, checkout = [*sys.argv[1:], ""][:3]
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    # Ours has a thread for the world model and one for the behavior; no product is split, here or in a rival.
+    os.environ |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    os.environ["TELEPATH_THREADS"] = threads
+    try:
+        contender = NAMES[name](checkout)
+    except ImportError as error:
+        print(json.dumps({"absent": str(error)}), file=answers)
+        return
+    for _ in range(contender.warm):
+        contender.step()
+    about = contender._asdict() | {"step": name, "cpu": time.process_time()}
+    print(json.dumps({"ready": about}), file=answers)
+    for _ in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        contender.step()
+        print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
