@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
     "label.segments": 6,
     "label.cem.iterations": 2,
     "label.cem.population": 16,
-    "target.rounds": 2,
+    "target.rounds": 3,
     "target.first_updates": 6,
     "target.realign": 2,
     "target.imagined_batch": 32,

@@ -4,7 +4,8 @@ A round: update world model, belief, reward ensemble and behavior; roll the poli
 happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
 its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
 *With source agent* the first round is the source agent as it came: a transfer that harms is found out and not shipped.
-There the actor also stays near the best policy so far, the source's to begin with: a round is a step from what works.
+The second is the actor once it does the same with the target's latents at the source's own pace, and from there on it
+stays near the best policy so far: a round is a step from what works.
 No true reward is read: the environment raises if it is touched.
 """
 
@@ -118,12 +119,16 @@ class Refinement:
     # -- the schedule -------------------------------------------------------------------------------------------------
 
     def updates_due(self, rounds: int) -> int:
-        """Updates that must have been made when ``rounds`` rounds are over."""
-        trained = rounds - (self.zero_shot is not None)
-        if trained < 1:
+        """Updates that must have been made when ``rounds`` rounds are over.
+
+        With a source agent the first round is that as it came, and the second what the first updates made of it: the
+        same behavior, at its own pace, on the target's latents.
+        """
+        given = 2 if self.zero_shot is not None else 0
+        if rounds < given:
             return 0
         per_round = self.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round(trained * per_round)
+        return self.settings.first_updates + round((rounds - given) * per_round)
 
     @property
     def update_budget(self) -> int:
