@@ -9,30 +9,42 @@ from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel
 
 
+USUAL = 0.95
+"""Share of the replayed states whose novelty counts as usual."""
+
+MEMORY = 100
+"""Batches over which that is averaged."""
+
+
 class Disagreement(nn.Module):
     """An ensemble that predicts stoch_t from deter_t, which holds all of the past and the action: its spread is
     novelty (Sekar et al. 2020, "Plan2Explore").
 
-    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of its
-    running mean over replayed states, so that it neither fades as the model learns nor depends on the latents' scale.
+    As a reward, feature (..., F) -> (...): the variance over the members, mean over dimensions, in units of what
+    nearly all replayed states stay below (``USUAL``, a running quantile), so that it neither fades as the model learns
+    nor depends on the latents' scale. Not in units of the mean: where a task is mostly standing still, all that leads
+    there would count as new.
     """
 
-    running_mean: Tensor
+    usual: Tensor
+    batches: Tensor
 
     def __init__(self, model: WorldModel, settings: DreamerSettings, members: int):
         super().__init__()
         self.deter = model.deter
         self.ensemble = EnsembleMLP(members, model.deter, settings.hidden, model.stoch)
-        self.register_buffer("running_mean", torch.ones(()))
+        self.register_buffer("usual", torch.ones(()))
+        self.register_buffer("batches", torch.zeros(()))
 
     def forward(self, feature: Tensor) -> Tensor:
         """Novelty of the states."""
-        return variance_of(self.ensemble(feature[..., : self.deter])) / self.running_mean
+        return variance_of(self.ensemble(feature[..., : self.deter])) / self.usual
 
     def loss(self, latent: Latent, batch: Batch) -> Tensor:
         """Squared error of every member; the world model is not trained by it."""
         predicted = self.ensemble(latent.deter.detach())
-        self.running_mean.lerp_(variance_of(predicted.detach()).mean(), 0.01)
+        self.batches.add_(1).clamp_(max=MEMORY)
+        self.usual.lerp_(variance_of(predicted.detach()).quantile(USUAL), 1 / self.batches)
         return (predicted - latent.stoch.detach()).square().mean()
 
 
@@ -42,11 +54,11 @@ def variance_of(predicted: Tensor) -> Tensor:
 
 
 class Cautious(nn.Module):
-    """feature (..., F) -> the reward's rate (...) less ``caution`` for each unit of novelty above that of the replay.
+    """feature (..., F) -> the reward's rate (...) less ``caution`` for each unit of novelty above what is usual.
 
     A policy that is improved in a young model leaves what the model knows: it dreams of feats that nothing in the
-    replay speaks against. Priced by the predictors' disagreement, states that were seen cost nothing (Rafailov et al.
-    2021, "LOMPO", eq. 6, with the replay's own novelty as the free allowance).
+    replay speaks against. Here it pays for the predictors' disagreement, as Rafailov et al. (2021, "LOMPO") have it, but
+    what is usual in the replay is free.
     """
 
     def __init__(self, reward: nn.Module, novelty: Disagreement, caution: float):
