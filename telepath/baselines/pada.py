@@ -154,10 +154,10 @@ def adapted_action(
 ) -> Tensor:
     """argmin_a |delta(s, u, a)| for observations (B, D) and source actions (B, A): (B, A). One generator a row."""
 
-    def cost(candidates: Tensor) -> Tensor:
+    def cost(candidates: Tensor, rows: Tensor) -> Tensor:
         action = candidates.squeeze(2)
         batch, count, _ = action.shape
-        seen, asked = (part.unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
+        seen, asked = (part[rows].unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
         return deviation.cost(seen, asked, action)
 
     return search(cost, wanted.unsqueeze(1), cem, generators).actions.squeeze(1)
