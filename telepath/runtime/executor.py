@@ -27,6 +27,8 @@ Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Results = Generator[Any, None, None]
+
 PATIENCE = 30
 """Seconds to wait for a scheduler, and for its first worker."""
 
@@ -55,9 +57,7 @@ _work: Any = None
 """In a worker process: the function and what is shared."""
 
 
-def _in_processes(
-    function: Callable, shared: Any, items: Mapping[int, Any], processes: int
-) -> Generator[Any, None, None]:
+def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], processes: int) -> Results:
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     begin = pickle.dumps((function, shared)), torch.get_num_threads()
@@ -96,7 +96,7 @@ def _piece(item: Any) -> Any:
 # -- dask --------------------------------------------------------------------------------------------------
 
 
-def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], scheduler: str) -> Generator[Any, None, None]:
+def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], scheduler: str) -> Results:
     try:
         import distributed
     except ImportError:
