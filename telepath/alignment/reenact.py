@@ -62,6 +62,11 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
     return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
 
 
+ROLLOUTS = 512
+"""Rollouts that a CPU imagines at a time: what a step of them touches stays in a core's cache, which makes the matrix
+products faster than those of thousands, and what they leave behind is a few megabytes however many segments there are.
+"""
+
 FEWEST = 8
 """Rows below which a matrix product may take another path in the library and round otherwise; it was seen below 4."""
 
@@ -130,14 +135,25 @@ class Reenactor:
 
     def _cost(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
         """Open-end DTW of imagined observations to references (R, N, D): actions (R, P, M, A) -> (R, P)."""
+        rows, population = actions.shape[:2]
+        size = max(1, ROLLOUTS // population) if actions.device.type == "cpu" else rows
+        lots = [slice(begin, begin + size) for begin in range(0, rows, size)]
+        return torch.cat([self._cost_of(start.at(lot), reference[lot], actions[lot]) for lot in lots])
+
+    def _cost_of(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
+        """The same, all at once."""
+        observation = self._imagine_observations(start, actions)
+        return dtw_tensors(reference, observation.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
+
+    def _imagine_observations(self, start: Latent, actions: Tensor) -> Tensor:
+        """Decoded, in units of the spread, time-major: actions (R, P, M, A) -> (M, R, P, D)."""
         rows, population, length, _ = actions.shape
         latent = start.at(torch.arange(rows, device=actions.device).repeat_interleave(population))
         decoded = []
         for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
             latent = self.model.imagine_step(latent, action, None)
             decoded.append(self.model.decode(latent.feature) * self.inverse_spread)
-        observation = torch.stack(decoded).reshape(length, rows, population, -1)
-        return dtw_tensors(reference, observation.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
+        return torch.stack(decoded).reshape(length, rows, population, -1)
 
     def _window(self) -> int:
         return max(2, round(self.settings.band * self.length))
