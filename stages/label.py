@@ -11,12 +11,14 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.suite import frame_seconds
 from telepath.episodes import load_episodes
+from telepath.runtime.environment import executor
 from telepath.runtime.progress import Progress
 from telepath.transfer.labels import label
 
 
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
+    where = executor("TELEPATH_EXECUTOR")
     agent = Agent.load(EXPLORED_AGENT, params.task)
     dims = agent.model.observation_dim, agent.model.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
@@ -29,7 +31,9 @@ def main(params: Params, context: Context) -> None:
     actor = agent.behavior.actor if params.setting == "with source agent" else None
     total = params.label.segments + len(exploration)
     with Progress("label", total, "segments and episodes") as progress, context.scratch() as scratch:
-        labels = label(source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch)
+        labels = label(
+            source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch, where
+        )
     labels.save(LABELS)
 
 

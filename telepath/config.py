@@ -173,7 +173,12 @@ class BeliefSettings(Settings):
 
 
 class CemSettings(Settings):
-    """The cross-entropy search over action sequences."""
+    """The cross-entropy search over action sequences.
+
+    ``temperature``: an elite counts exp(-excess / temperature), its cost's excess over the best in units of the elites'
+    mean excess; None: all count alike. ``tolerance``: a search ends early once its elites' costs lie within this share
+    of the best one; 0: never.
+    """
 
     iterations: Count
     population: Annotated[int, Field(ge=2, le=10**9)]
@@ -182,6 +187,8 @@ class CemSettings(Settings):
     initial_std: Positive
     min_std: NonNegative
     noise_correlation: Annotated[float, Field(ge=0, lt=1)]
+    temperature: Positive | None = None
+    tolerance: NonNegative = 0.0
 
 
 class MatchSettings(Settings):

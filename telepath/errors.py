@@ -22,3 +22,7 @@ class Fault(FloatingPointError):
     def __init__(self, message: str, evidence: Mapping[str, Any]):
         super().__init__(message)
         self.evidence = evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole: it may come from a worker process."""
+        return type(self), (*self.args, self.evidence)

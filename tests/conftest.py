@@ -40,6 +40,12 @@ class NoScratch:
     def load(self) -> None:
         return None
 
+    def load_parts(self) -> dict[int, dict[str, Any]]:
+        return {}
+
+    def save_part(self, number: int, part: dict[str, Any]) -> None:
+        pass
+
     def save_if_due(self, make_state: object) -> bool:
         return False
 

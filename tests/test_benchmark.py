@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 
-from benchmarks import dreamer, updates
+from benchmarks import dreamer, labelling, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
+from telepath.alignment.diagonals import dtw_tensors
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
 
@@ -149,3 +152,44 @@ def test_the_clock_runs_for_the_innermost_part() -> None:
     assert 0.1 <= watch.seconds["inner"] < 0.4
     assert 0.02 <= watch.seconds["outer"] < 0.1
     assert watch.calls == {"inner": 2, "outer": 1}
+
+
+@pytest.mark.parametrize("open_end", [False, True])
+def test_the_slow_ways_to_warp_give_the_same_costs(open_end: bool) -> None:
+    random = np.random.default_rng(0)
+    x, y = (torch.from_numpy(random.standard_normal(s, dtype=np.float32)) for s in ((2, 7, 24), (2, 5, 7, 24)))
+    how = {"open_end": open_end, "slope": 1.0}
+    expected = dtw_tensors(x, y, 7, **how)  # type: ignore[arg-type]
+    torch.testing.assert_close(labelling.torch_loop(x, y, 7, **how), expected)
+    if not open_end:
+        rival = labelling.with_rival(lambda x, y: lambda: [dtw_tensors(*pair(x, c))[0, 0] for c in y])
+        torch.testing.assert_close(rival(x, y, 7, **how), expected)
+
+
+def pair(x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(x)[None], torch.from_numpy(y)[None, None]
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    """Counted by torch itself."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    work = labelling.Work.make(3, iterations=1, candidates=32, steps=4)
+    actions = torch.zeros(2, 5, 4, labelling.ACTION)
+    start = work.reenactor.model.initial(2)
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        work.reenactor._imagine_observations(start, actions)
+    assert work.operations * 40 == counted.get_total_flops()
+
+
+@pytest.mark.slow
+def test_the_labelling_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--segments=3", "--iterations=1", "--candidates=16", "--steps=4", "--samples=1", "--scale", "2", "4"]
+    labelling.main([*small, "--out", str(tmp_path)])
+    assert "expected to take about" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "labelling.csv").set_index("method")
+    assert table["telepath is faster by"]["telepath"] == 1
+    assert {"telepath", "torch loop"} <= set(table.index)
+    assert table["DTW share"].dropna().between(0, 1).all()
+    assert pd.read_csv(tmp_path / "labelling-scale.csv")["segments"].tolist() == [2, 4]
+    assert (tmp_path / "labelling.png").stat().st_size > 1000

@@ -31,6 +31,7 @@ ROOMS = {
     "numba": "telepath/alignment/",
     "llvmlite": "telepath/alignment/",
     "OpenGL": "telepath/envs/",
+    "distributed": "telepath/runtime/",
     "matplotlib": "telepath/evaluation/",
     "PIL": "telepath/evaluation/",
     "markdown_it": "telepath/evaluation/",

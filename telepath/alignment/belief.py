@@ -198,8 +198,8 @@ class BeliefTraining:
 @torch.no_grad()
 def believe(net: BeliefNet, model: WorldModel, prefix: Array, source_step_seconds: float) -> Gaussian:
     """The belief (S, F) at the last frame of source observations (S, K, D)."""
-    observation = torch.from_numpy(np.ascontiguousarray(prefix.transpose(1, 0, 2)))
-    seconds = torch.full(observation.shape[:2], source_step_seconds)
+    observation = torch.from_numpy(np.ascontiguousarray(prefix.transpose(1, 0, 2))).to(model.device)
+    seconds = torch.full(observation.shape[:2], source_step_seconds, device=model.device)
     seconds[0] = 0
     return net(model.squash(observation), seconds, torch.ones_like(seconds))
 
@@ -214,10 +214,10 @@ def initial_latents(
     noise is zero by convention, so the mean always takes part. Returns latents (S, keep, ...) and their noise
     (S, keep, F), from which the same latents can be drawn again once model and belief have moved on.
     """
-    samples = belief.mean.unsqueeze(1) + belief.std.unsqueeze(1) * torch.from_numpy(noise)
+    samples = belief.mean.unsqueeze(1) + belief.std.unsqueeze(1) * torch.from_numpy(noise).to(model.device)
     latent = to_latent(samples, model)
-    here = torch.from_numpy(segments.prefix[:, -1]).unsqueeze(1)
+    here = torch.from_numpy(segments.prefix[:, -1]).to(model.device).unsqueeze(1)
     error = ((model.decode(latent.feature) - here) * scale).square().sum(-1)
     best = error.topk(keep, largest=False).indices
     rows = torch.arange(len(best)).unsqueeze(1)
-    return latent.at((rows, best)), noise[rows.numpy(), best.numpy()]
+    return latent.at((rows.to(model.device), best)), noise[rows.numpy(), best.cpu().numpy()]

@@ -248,7 +248,7 @@ def _task(
         )
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"expected x and y with the same D, got {x.shape[-1]} and {y.shape[-1]}")
-    first, last = _band(x.shape[-2], y.shape[-2], window, slope, open_end)
+    first, last = band(x.shape[-2], y.shape[-2], window, slope, open_end)
     weights = _check_weights(weights, x.shape[-1])
     # By a copy where need be: one type of array, so one compiled version.
     x, chosen = np.require(x, None, ["C", "A", "W"]), np.require(index, np.int64, ["C", "A", "W"])
@@ -279,7 +279,7 @@ def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
     raise ValueError(f"{name}: expected a whole number {limits}, got {value}")
 
 
-def _band(n: int, m: int, window: int | None, slope: float | None, open_end: bool) -> tuple[Array, Array]:
+def band(n: int, m: int, window: int | None, slope: float | None, open_end: bool) -> tuple[Array, Array]:
     """First and last candidate frame of every row (N,), both ascending, such that a path exists."""
     if slope is not None and not (math.isfinite(slope) and slope > 0):
         raise ValueError(f"slope: expected candidate frames per reference frame, above 0, got {slope}")

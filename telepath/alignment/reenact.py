@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from telepath.alignment.belief import BeliefNet, believe, initial_latents, to_latent
-from telepath.alignment.cem import search, white_noise
-from telepath.alignment.dtw import dtw_batch, dtw_path
+from telepath.alignment.cem import Plan, search, white_noise
+from telepath.alignment.diagonals import dtw_tensors
+from telepath.alignment.dtw import dtw_path
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import FrameScale, Segments, resample
@@ -61,6 +62,21 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
     return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
 
 
+ROLLOUTS = 512
+"""Rollouts that a CPU imagines at a time: what a step of them touches stays in a core's cache, which makes the matrix
+products faster than those of thousands, and what they leave behind is a few megabytes however many segments there are.
+"""
+
+FEWEST = 8
+"""Rows below which a matrix product may take another path in the library and round otherwise; it was seen below 4."""
+
+
+def filled_up(segments: Segments, seeds: Array) -> tuple[Segments, Array]:
+    """At least ``FEWEST`` segments: the last one, repeated, makes up for what is missing."""
+    index = np.minimum(np.arange(max(len(seeds), FEWEST)), len(seeds) - 1)
+    return segments.take(index), seeds[index]
+
+
 class Reenactor:
     """What a re-enactment needs besides segments: the target's model and belief, the frame scale, the rates."""
 
@@ -70,7 +86,7 @@ class Reenactor:
         self.slope = rates.ratio
         # A path along the expected slope has one cell for each step of the faster side.
         self.cells = settings.reference * max(1.0, rates.ratio)
-        self.inverse_spread = torch.from_numpy(scale.inverse)
+        self.inverse_spread = torch.from_numpy(scale.inverse).to(model.device)
 
     def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
         """The ``keep`` best latents (S, keep, ...) that noise (S, C, F) draws from the belief, and their noise."""
@@ -88,40 +104,63 @@ class Reenactor:
     def align(self, segments: Segments, seeds: Array, actor: Actor | None = None) -> Alignments:
         """Re-enact segments, all at once; each one has its own random stream from ``seeds`` (S,).
 
-        With an ``actor`` its own rollouts join the first population of the search.
+        With an ``actor`` its own rollouts join the first population of the search. A segment's result is the same bits
+        whatever its company. All is computed where the model is; on a GPU only what is found comes to the host.
         """
-        settings, kept = self.settings, self.settings.initial_latents
+        kept = self.settings.initial_latents
+        count = len(segments)
+        segments, seeds = filled_up(segments, seeds)
         noise = np.stack(
             [np.random.default_rng(s).standard_normal((4 * kept, self.model.feature_dim)) for s in seeds]
         ).astype(np.float32)
         noise[:, 0] = 0
         start, noise = self.start_from(segments, noise, kept)
-        rows = Latent(start.deter.flatten(0, 1), start.stoch.flatten(0, 1))
-        reference = np.repeat(self.scale(segments.reference), kept, axis=0)
-        generators = [torch.Generator().manual_seed(int(s)) for s in seeds.repeat(kept)]
+        # The search is of many rows in any case: the fillers need not take part.
+        rows = Latent(start.deter[:count].flatten(0, 1), start.stoch[:count].flatten(0, 1))
+        reference = torch.from_numpy(np.repeat(self.scale(segments.reference[:count]), kept, axis=0))
+        generators = [torch.Generator().manual_seed(int(s)) for s in seeds[:count].repeat(kept)]
         proposals = self._propose(rows, actor, generators) if actor is not None else None
-        mean = torch.zeros(len(reference), self.length, self.model.action_dim)
-        plan = search(lambda a: self._cost(rows, reference, a), mean, settings.cem, generators, proposals)
-        best = plan.cost.reshape(-1, kept).argmin(1)
-        row = torch.arange(len(segments)) * kept + best
-        actions = plan.actions[row].numpy()
-        chosen = noise[np.arange(len(segments)), best.numpy()]
-        history = plan.history[:, row].numpy() / self.cells
-        return self.replay(segments, chosen, actions)._replace(history=history)
+        plan = self._search(rows, reference.to(self.model.device), generators, proposals)
+        row = np.arange(count) * kept + plan.cost.reshape(-1, kept).argmin(1).cpu().numpy()
+        actions = plan.actions.cpu().numpy()[row]
+        chosen = noise[np.arange(count), row % kept]
+        history = plan.history.cpu().numpy()[:, row] / self.cells
+        filler = np.minimum(np.arange(len(segments)), count - 1)
+        found = self.replay(segments, chosen[filler], actions[filler])
+        return Alignments._make([*(part[:count] for part in found[:-1]), history])
 
-    def _cost(self, start: Latent, reference: Array, actions: Tensor) -> Tensor:
+    def _search(
+        self, start: Latent, reference: Tensor, generators: list[torch.Generator], proposals: Tensor | None
+    ) -> Plan:
+        """The cheapest actions from each start (R, ...) onto its reference (R, N, D)."""
+        mean = torch.zeros(len(reference), self.length, self.model.action_dim, device=self.model.device)
+
+        def cost(actions: Tensor, rows: Tensor) -> Tensor:
+            return self._cost(start.at(rows), reference[rows], actions)
+
+        return search(cost, mean, self.settings.cem, generators, proposals)
+
+    def _cost(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
         """Open-end DTW of imagined observations to references (R, N, D): actions (R, P, M, A) -> (R, P)."""
+        rows, population = actions.shape[:2]
+        size = max(1, ROLLOUTS // population) if actions.device.type == "cpu" else rows
+        lots = [slice(begin, begin + size) for begin in range(0, rows, size)]
+        return torch.cat([self._cost_of(start.at(lot), reference[lot], actions[lot]) for lot in lots])
+
+    def _cost_of(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
+        """The same, all at once."""
+        observation = self._imagine_observations(start, actions)
+        return dtw_tensors(reference, observation.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
+
+    def _imagine_observations(self, start: Latent, actions: Tensor) -> Tensor:
+        """Decoded, in units of the spread, time-major: actions (R, P, M, A) -> (M, R, P, D)."""
         rows, population, length, _ = actions.shape
-        latent = start.at(torch.arange(rows).repeat_interleave(population))
+        latent = start.at(torch.arange(rows, device=actions.device).repeat_interleave(population))
         decoded = []
         for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
             latent = self.model.imagine_step(latent, action, None)
             decoded.append(self.model.decode(latent.feature) * self.inverse_spread)
-        observation = torch.stack(decoded).reshape(length, rows, population, -1)
-        cost = dtw_batch(
-            reference, observation.permute(1, 2, 0, 3).numpy(), self._window(), open_end=True, slope=self.slope
-        )
-        return torch.from_numpy(cost)
+        return torch.stack(decoded).reshape(length, rows, population, -1)
 
     def _window(self) -> int:
         return max(2, round(self.settings.band * self.length))
@@ -129,8 +168,9 @@ class Reenactor:
     def _propose(self, start: Latent, actor: Actor, generators: list[torch.Generator]) -> Tensor:
         """What the policy itself would do from each start: (R, Q, M, A)."""
         shape = (self.settings.proposals, self.length, self.model.action_dim)
-        noise = white_noise(generators, shape).permute(2, 0, 1, 3).flatten(1, 2)
-        latent, actions = start.at(torch.arange(len(start.deter)).repeat_interleave(shape[0])), []
+        noise = white_noise(generators, shape).to(self.model.device).permute(2, 0, 1, 3).flatten(1, 2)
+        row = torch.arange(len(start.deter), device=self.model.device).repeat_interleave(shape[0])
+        latent, actions = start.at(row), []
         for step in noise:
             policy = actor(latent.feature)
             action = (policy.mean + policy.std * step).clamp(-1, 1)
@@ -195,5 +235,6 @@ class Reenactor:
     def latents(self, segments: Segments, noise: Array, actions: Array) -> tuple[Latent, Array]:
         """Latents (M, S, ...) under today's model and belief, and their decoded observations (S, M, D)."""
         start, _ = self.start_from(segments, noise[:, None], 1)
-        latent = imagine_actions(self.model, start.at((slice(None), 0)), torch.from_numpy(actions.transpose(1, 0, 2)))
-        return latent, self.model.decode(latent.feature).permute(1, 0, 2).contiguous().numpy()
+        known = torch.from_numpy(actions.transpose(1, 0, 2)).to(self.model.device)
+        latent = imagine_actions(self.model, start.at((slice(None), 0)), known)
+        return latent, self.model.decode(latent.feature).permute(1, 0, 2).contiguous().cpu().numpy()

@@ -212,10 +212,10 @@ def adapted_action(
     The search begins at the habit's action if there is a habit, otherwise at u, which is a candidate in any case.
     """
 
-    def cost(candidates: Tensor) -> Tensor:
+    def cost(candidates: Tensor, rows: Tensor) -> Tensor:
         action = candidates.squeeze(2)
         batch, count, _ = action.shape
-        seen, asked = (part.unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
+        seen, asked = (part[rows].unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
         return deviation.cost(seen, asked, action)
 
     if habit is None:

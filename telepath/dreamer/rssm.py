@@ -72,6 +72,11 @@ class WorldModel(nn.Module):
         self.decoder = mlp(self.feature_dim, hidden, settings.layers, observation_dim)
         self.continuation_net = mlp(self.feature_dim, hidden, 1, 1)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.center.device
+
     def fit_units(self, observation: Tensor) -> None:
         """Choose the units of the observations, from all of them so far (n, D): their mean and standard deviation.
 

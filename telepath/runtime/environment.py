@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+from typing import NamedTuple
 
 from telepath.errors import UserError
 from telepath.files import one_line
@@ -38,3 +40,27 @@ def count(variable: str, default: int) -> int:
             f"{variable}: {one_line(repr(text))} is not a whole number from 1 to {MOST}; mend it or unset it"
         )
     return int(text)
+
+
+class Executor(NamedTuple):
+    """Where pieces of work are done: in ``processes`` of their own, by the dask cluster whose ``scheduler`` listens at
+    host:port, or, with neither, in this process.
+    """
+
+    processes: int = 0
+    scheduler: str = ""
+
+
+def executor(variable: str) -> Executor:
+    """``process:N`` or ``dask://host:port``; unset: this process. Else a ``UserError`` that names the variable."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return Executor()
+    if (several := re.fullmatch(r"process:([0-9]{1,4})", text)) and 0 < int(several[1]) <= MOST:
+        return Executor(processes=int(several[1]))
+    if cluster := re.fullmatch(r"dask://([\w.-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", text, re.ASCII):
+        return Executor(scheduler=f"{cluster[1]}:{cluster[2]}")
+    raise UserError(
+        f"{variable}: {one_line(repr(text))} is not process:N (N from 1 to {MOST}) or dask://host:port; "
+        "mend it or unset it"
+    )

@@ -5,7 +5,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,11 +21,12 @@ PATIENCE = 1.0
 
 
 class Scratch:
-    """A folder with one checkpoint, locked for as long as the ``with`` block lasts.
+    """A folder with one checkpoint and numbered parts, locked for as long as the ``with`` block lasts.
 
     The lock is the kernel's (``fcntl``): it goes when the process goes, however that happens, and forked
     workers do not inherit it. A process has one ``Scratch`` for a folder; its ``with`` blocks may be nested.
-    ``TELEPATH_CHECKPOINT_SECONDS`` is the time between checkpoints (default 30; 0: a checkpoint each time).
+    ``TELEPATH_CHECKPOINT_SECONDS`` is the time between checkpoints (default 30; 0: a checkpoint each time). Parts are
+    for work that falls into independent pieces, done in any order: each is a file of its own, written when it is done.
     """
 
     def __init__(self, folder: Path, patience: float = PATIENCE):
@@ -62,19 +63,27 @@ class Scratch:
         self._lock = None
 
     def holds_state(self) -> bool:
-        """Whether there is a checkpoint; asks no lock."""
-        return self._state.exists()
+        """Whether there is a checkpoint or a part of one; asks no lock."""
+        return self._state.exists() or any(True for _ in self._parts())
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None. A damaged one is reported on stderr and counts as none."""
-        if not self.holds_state():
-            return None
+        return self._read(self._state) if self._state.exists() else None
+
+    def load_parts(self) -> dict[int, dict[str, Any]]:
+        """The parts that were saved, by number. A damaged one is reported on stderr and left out."""
+        read = {int(path.name.split(".")[0]): self._read(path) for path in sorted(self._parts())}
+        return {number: part for number, part in read.items() if part is not None}
+
+    def _parts(self) -> Iterator[Path]:
+        return self.folder.glob("[0-9]*.state.safetensors")
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            state = load_state(self._state, kind="checkpoint")
+            return dict(load_state(path, kind="checkpoint"))
         except UserError as error:
             print(f"telepath: {error.args[0].partition(';')[0]}; starting over", file=sys.stderr, flush=True)
             return None
-        return dict(state)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint, all or nothing."""
@@ -82,6 +91,11 @@ class Scratch:
         save_state(self._state, state, kind="checkpoint")
         # Counted from the end: a slow disk must not make the stage do nothing but save.
         self._due = time.monotonic() + self._interval
+
+    def save_part(self, number: int, part: dict[str, Any]) -> None:
+        """Write the part with this number, all or nothing."""
+        self._demand_lock()
+        save_state(self.folder / f"{number:06}.state.safetensors", part, kind="checkpoint")
 
     def save_if_due(self, make_state: Callable[[], dict[str, Any]]) -> bool:
         """Save if the interval is over; ``make_state`` is called only then. True if saved."""

@@ -1,5 +1,6 @@
 """The labels of a transfer: re-enacted segments, inferred rewards of the exploration replay, and their home on disk."""
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,13 @@ from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.episodes import Array, Episode, demand, load_arrays, save_arrays
 from telepath.errors import UserError
+from telepath.runtime.environment import Executor
+from telepath.runtime.executor import each
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+
+HERE = Executor()
+"""In this process."""
 
 KINDS = {
     "scale": "f1",
@@ -102,25 +108,39 @@ def label(
     seed: int,
     progress: Progress,
     scratch: Scratch,
+    where: Executor = HERE,
 ) -> Labels:
-    """Choose segments, re-enact them chunk by chunk (resumably), and match the exploration replay with the source."""
+    """Choose segments, re-enact them chunk by chunk (resumably, ``where`` it is said), and match the exploration replay
+    with the source.
+
+    A segment's re-enactment depends on nothing but itself and its own random stream: who does it, and in which chunk,
+    changes no bit.
+    """
     rng = np.random.default_rng(seed)
     origin = choose_origins(source, settings.segments, settings.prefix, settings.reference, rng)
     segments = cut_segments(source, origin, settings.prefix, settings.reference, reenactor.rates.source_repeat)
     seeds = rng.integers(2**31, size=len(segments))
-    state = scratch.load() or {"chunks": []}
-    done = [Alignments(*chunk) for chunk in state["chunks"]]
-    progress.advance(sum(len(chunk.cost) for chunk in done))
-    for index in chunk_indices(len(segments), settings.chunk)[len(done) :]:
-        done.append(reenactor.align(segments.take(index), seeds[index], actor))
-        progress.advance(len(index), cost=float(np.median(np.concatenate([chunk.cost for chunk in done]))))
-        scratch.save_if_due(lambda: {"chunks": [tuple(chunk) for chunk in done]})
+    chunks = chunk_indices(len(segments), settings.chunk)
+    done = {number: Alignments(**part) for number, part in scratch.load_parts().items()}
+    progress.advance(sum(len(chunk.cost) for chunk in done.values()))
+    ahead = {n: (segments.take(index), seeds[index]) for n, index in enumerate(chunks) if n not in done}
+    with contextlib.closing(each(align_chunk, (reenactor, actor), ahead, where)) as results:
+        for number, chunk in results:
+            scratch.save_part(number, chunk._asdict())
+            done[number] = chunk
+            progress.advance(len(chunk.cost), cost=float(np.median(np.concatenate([c.cost for c in done.values()]))))
     replay = []
     for episode in exploration:
         replay.append(pool.label(episode))
         progress.advance(1, confidence=float(replay[-1].confidence.mean()))
     tau = settings.tolerance * reenactor.null_cost(exploration, settings.null_segments, rng)
-    return Labels(reenactor.scale, origin, Alignments.join(done), replay, tau)
+    return Labels(reenactor.scale, origin, Alignments.join([done[n] for n in range(len(chunks))]), replay, tau)
+
+
+def align_chunk(shared: tuple[Reenactor, Actor | None], chunk: tuple[Segments, Array]) -> Alignments:
+    """The re-enactments of some segments, each with its own seed."""
+    (reenactor, actor), (segments, seeds) = shared, chunk
+    return reenactor.align(segments, seeds, actor)
 
 
 def chunk_indices(count: int, size: int) -> list[Array]:

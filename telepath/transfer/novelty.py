@@ -8,7 +8,6 @@ from telepath.dreamer.networks import EnsembleMLP
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel
 
-
 USUAL = 0.95
 """Share of the replayed states whose novelty counts as usual."""
 
@@ -57,8 +56,8 @@ class Cautious(nn.Module):
     """feature (..., F) -> the reward's rate (...) less ``caution`` for each unit of novelty above what is usual.
 
     A policy that is improved in a young model leaves what the model knows: it dreams of feats that nothing in the
-    replay speaks against. Here it pays for the predictors' disagreement, as Rafailov et al. (2021, "LOMPO") have it, but
-    what is usual in the replay is free.
+    replay speaks against. Here it pays for the predictors' disagreement, as Rafailov et al. (2021, "LOMPO") have it,
+    but what is usual in the replay is free.
     """
 
     def __init__(self, reward: nn.Module, novelty: Disagreement, caution: float):

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from telepath.alignment import reenact
 from telepath.alignment.belief import BeliefLearner, BeliefNet
+from telepath.alignment.diagonals import dtw_diagonals
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
@@ -12,7 +14,7 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import departure
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
-from telepath.transfer.labels import Labels, label, segments_of
+from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 from telepath.transfer.target import Refinement, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
@@ -133,6 +135,48 @@ def test_a_reenactment_is_the_imagination_of_its_stored_actions(tiny: Params) ->
     np.testing.assert_allclose(labels.alignments.history[-1], labels.alignments.cost, rtol=1e-3)
     # The reference is consumed whole, so all of its reward arrives on the target side.
     np.testing.assert_allclose(again.rate.sum(1) / 2, segments.rate.sum(1), rtol=1e-4)
+
+
+def test_a_gpu_s_warping_finds_the_same_reenactments(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Transfer(tiny).label().alignments
+    monkeypatch.setattr(reenact, "dtw_tensors", dtw_diagonals)
+    found = Transfer(tiny).label().alignments
+    np.testing.assert_allclose(found.actions, expected.actions, atol=1e-5)
+    np.testing.assert_allclose(found.history, expected.history, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_reenactment_on_a_gpu_is_that_of_the_host(tiny: Params) -> None:
+    expected = Transfer(tiny).label().alignments
+    transfer = Transfer(tiny)
+    transfer.agent.cuda()
+    transfer.belief.cuda()
+    transfer.reenactor = Reenactor(
+        transfer.agent.model, transfer.belief, transfer.reenactor.scale, transfer.rates, tiny.label
+    )
+    found = transfer.label().alignments
+    np.testing.assert_allclose(found.history, expected.history, rtol=1e-3)
+    np.testing.assert_allclose(found.cost, expected.cost, rtol=1e-3)
+
+
+def test_a_segment_s_bits_do_not_depend_on_its_company(params: Params) -> None:
+    """At the default sizes, where matrix products of few and of many rows take other paths in the library."""
+    cem = params.label.cem.model_copy(update={"iterations": 2, "population": 8})
+    settings = params.label.model_copy(update={"cem": cem})
+    torch.manual_seed(0)
+    agent = Agent("walker-walk", 24, 6, params.dreamer)
+    belief = BeliefNet(24, agent.model.feature_dim, params.belief)
+    scale = FrameScale(np.full(24, 0.2, np.float32))
+    reenactor = Reenactor(agent.model, belief, scale, Rates(6, 3, 0.02), settings)
+    rng = np.random.default_rng(0)
+    prefix, reference = (rng.standard_normal((11, n, 24), dtype=np.float32) for n in (6, 12))
+    segments = Segments(prefix, reference, np.ones((11, 12), np.float32), np.zeros((11, 2), np.int64))
+    seeds = rng.integers(2**31, size=11)
+    whole = reenactor.align(segments, seeds, agent.behavior.steady)
+    for size in (1, 2, 3, 5, 9):
+        parts = [reenactor.align(segments.take(i), seeds[i], agent.behavior.steady) for i in chunk_indices(11, size)]
+        for name, one, other in zip(Alignments._fields, whole, Alignments.join(parts), strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=f"{name}, {size} at a time")
 
 
 def test_the_null_cost_is_that_of_target_pieces_seen_at_the_source_s_rate(

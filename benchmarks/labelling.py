@@ -1,0 +1,350 @@
+"""What labelling costs: time against other ways to do the same, time and memory against the number of segments.
+
+    python -m benchmarks.labelling [--segments 256] [--iterations 8] [--candidates 512] [--steps 24]
+                                   [--scale 64 256 1024 4096] [--out reports/benchmarks]
+
+A world model of the walker's size (24 observations, 6 actions, untrained: speed does not depend on its weights), as
+many target as source steps, no band, so that everybody fills the same tables. The methods do the same search with the
+same rollouts, all on one core:
+
+    telepath      as the label stage does it, chunk by chunk
+    torch loop    one segment after the other, warping by a double loop over the table's cells in torch: the original's
+                  formulation
+    a rival       the same with the fastest rival of ``benchmarks.dtw`` that is installed. None has an open end, so its
+                  paths end where the candidate ends; what it takes to bring the rollouts into its layout counts
+
+The two others are measured on a few segments in between and scaled. *sgemm share*: the rollouts' multiplications and
+additions in matrix products, over the rate at which numpy multiplies 512 x 512 float32 matrices in the same minutes.
+``telepath, 2 processes`` is the whole with ``TELEPATH_EXECUTOR=process:2``, the processes' start included.
+
+Time and memory over the number of segments are those of a smaller search (2 iterations, 32 candidates), each in a
+process of its own. Writes labelling.csv, labelling-scale.csv and labelling.png.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from benchmarks.dtw import RIVALS  # noqa: E402
+from telepath.alignment import reenact  # noqa: E402
+from telepath.alignment.belief import BeliefNet  # noqa: E402
+from telepath.alignment.rates import Rates  # noqa: E402
+from telepath.alignment.reenact import Alignments, Reenactor  # noqa: E402
+from telepath.alignment.segments import FrameScale, Segments  # noqa: E402
+from telepath.config import load  # noqa: E402
+from telepath.dreamer.rssm import WorldModel  # noqa: E402
+from telepath.runtime.device import usable_cpus  # noqa: E402
+from telepath.runtime.environment import Executor  # noqa: E402
+from telepath.runtime.executor import each  # noqa: E402
+from telepath.transfer.labels import HERE, align_chunk, chunk_indices  # noqa: E402
+
+OBSERVATION, ACTION, PRODUCT = 24, 6, 512
+SEARCH = {"iterations": 2, "candidates": 32, "steps": 24}
+"""Of the runs over the number of segments."""
+
+
+@dataclass
+class Work:
+    """Segments to label, and what it takes."""
+
+    reenactor: Reenactor
+    segments: Segments
+    seeds: np.ndarray
+
+    @staticmethod
+    def make(segments: int, iterations: int, candidates: int, steps: int) -> "Work":
+        """``candidates`` a segment and iteration, shared out between its initial latents."""
+        params = load(Path("params.yaml"))
+        population = max(2, candidates // params.label.initial_latents)
+        cem = params.label.cem.model_copy(update={"iterations": iterations, "population": population})
+        changed = {"reference": steps, "slack": 0.0, "band": 1.0, "cem": cem}
+        torch.manual_seed(0)
+        model = WorldModel(OBSERVATION, ACTION, params.dreamer)
+        belief = BeliefNet(OBSERVATION, model.feature_dim, params.belief)
+        scale = FrameScale(np.full(OBSERVATION, OBSERVATION**-0.5, np.float32))
+        reenactor = Reenactor(model, belief, scale, Rates(1, 1, 0.02), params.label.model_copy(update=changed))
+        random = np.random.default_rng(0)
+        shape = segments, params.label.prefix + steps, OBSERVATION
+        frames = random.standard_normal(shape, dtype=np.float32)
+        prefix, reference = np.split(frames, [params.label.prefix], axis=1)
+        rate, origin = np.ones((segments, steps), np.float32), np.zeros((segments, 2), np.int64)
+        seeds = random.integers(2**31, size=segments)
+        return Work(reenactor, Segments(prefix, reference, rate, origin), seeds)
+
+    def chunk(self, index: np.ndarray) -> tuple[Segments, np.ndarray]:
+        """Some of the segments, as the label stage hands them out."""
+        return self.segments.take(index), self.seeds[index]
+
+    def label(self, where: Executor = HERE) -> Alignments:
+        """All of them, as the label stage does it."""
+        chunks = chunk_indices(len(self.segments), self.reenactor.settings.chunk)
+        ahead = {number: self.chunk(index) for number, index in enumerate(chunks)}
+        done = dict(each(align_chunk, (self.reenactor, None), ahead, where))
+        return Alignments.join([done[number] for number in sorted(done)])
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions in the matrix products of one imagined and decoded step."""
+        model = self.reenactor.model
+        parts = (model.cell_input, model.cell, model.prior_net, model.decoder)
+        matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
+        return 2 * sum(matrix.numel() for matrix in matrices)
+
+
+# -- other ways --------------------------------------------------------------------------------------------
+
+Warping = Callable[..., Tensor]
+
+
+def torch_loop(x: Tensor, y: Tensor, window: int, *, open_end: bool, slope: float) -> Tensor:
+    """Costs (S, B) of x (S, N, D) and y (S, B, M, D), cell by cell; no band."""
+    rows, columns = x.shape[1], y.shape[2]
+    nowhere = torch.full(y.shape[:2], torch.inf)
+    above = [torch.zeros(y.shape[:2])] + [nowhere] * columns
+    for i in range(rows):
+        row = [nowhere]
+        for j in range(columns):
+            local = (x[:, None, i] - y[:, :, j]).square().sum(-1)
+            row.append(local + torch.minimum(torch.minimum(above[j], above[j + 1]), row[j]))
+        above = row
+    return torch.stack(above[1:]).amin(0) if open_end else above[-1]
+
+
+def with_rival(rival: Callable) -> Warping:
+    """Costs (S, B) by a rival, one reference after the other."""
+
+    def warp(x: Tensor, y: Tensor, window: int, *, open_end: bool, slope: float) -> Tensor:
+        costs = [np.ravel(rival(a.numpy(), np.ascontiguousarray(b.numpy()))()) for a, b in zip(x, y, strict=True)]
+        return torch.from_numpy(np.stack(costs).astype(np.float32))
+
+    return warp
+
+
+def fastest_rival(steps: int) -> tuple[str, Warping] | None:
+    """The rival that is fastest at this work's shape, of those that are installed and have a call for a batch."""
+    random = np.random.default_rng(0)
+    x, y = (
+        torch.from_numpy(random.standard_normal(s, dtype=np.float32)) for s in ((1, steps, 24), (1, 128, steps, 24))
+    )
+    seconds = {}
+    for rival, part in RIVALS.items():
+        if part > 16:  # one call a candidate: never the fastest
+            continue
+        warp = with_rival(rival)
+        try:
+            warp(x, y, 0, open_end=False, slope=1.0)
+        except ImportError:
+            print(f"{rival.__name__}: not installed, skipped")
+            continue
+        begin = time.perf_counter()
+        warp(x, y, 0, open_end=False, slope=1.0)
+        seconds[rival] = time.perf_counter() - begin
+    if not seconds:
+        return None
+    best = min(seconds, key=lambda rival: seconds[rival])
+    return best.__name__, with_rival(best)
+
+
+# -- measuring ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Clock:
+    """Seconds of one method: in all, and those of them spent on warping and on rollouts; segments done."""
+
+    total: float = 0.0
+    warping: float = 0.0
+    rollouts: float = 0.0
+    segments: int = 0
+
+
+@contextmanager
+def timed(clock: Clock, warp: Warping) -> Iterator[None]:
+    """Have re-enactment warp by ``warp``, and time its parts."""
+    rollout, before = Reenactor._imagine_observations, reenact.dtw_tensors
+
+    def part(name: str, function: Callable) -> Callable:
+        def run(*arguments: Any, **how: Any) -> Any:
+            begin = time.perf_counter()
+            result = function(*arguments, **how)
+            setattr(clock, name, getattr(clock, name) + time.perf_counter() - begin)
+            return result
+
+        return run
+
+    reenact.dtw_tensors = part("warping", warp)
+    Reenactor._imagine_observations = part("rollouts", rollout)  # type: ignore[method-assign]
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        clock.total += time.perf_counter() - begin
+        reenact.dtw_tensors, Reenactor._imagine_observations = before, rollout  # type: ignore[method-assign]
+
+
+def product_rate() -> float:
+    """Operations a second of one matrix product."""
+    square = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
+    begin = time.perf_counter()
+    square @ square
+    return 2 * PRODUCT**3 / (time.perf_counter() - begin)
+
+
+def methods(work: Work, samples: int) -> Iterator[dict[str, Any]]:
+    """One row a method; the slow ones on ``samples`` segments, in turns with the chunks of the fast one."""
+    ways: dict[str, Warping] = {"torch loop": torch_loop}
+    if rival := fastest_rival(work.reenactor.settings.reference):
+        ways[rival[0]] = rival[1]
+    chunks = chunk_indices(len(work.segments), work.reenactor.settings.chunk)
+    clocks = {name: Clock() for name in ("telepath", *ways)}
+    turns = set(np.linspace(0, len(chunks) - 1, samples).astype(int).tolist())
+    sgemm = 0.0
+    for number, index in enumerate(chunks):
+        for name, warp in [("telepath", reenact.dtw_tensors), *(ways.items() if number in turns else ())]:
+            some = index if name == "telepath" else index[:1]
+            with timed(clocks[name], warp):
+                align_chunk((work.reenactor, None), work.chunk(some))
+            clocks[name].segments += len(some)
+        sgemm = max(sgemm, *(product_rate() for _ in range(5)))
+    whole = {name: clock.total / clock.segments * len(work.segments) for name, clock in clocks.items()}
+    if usable_cpus() > 1:
+        begin = time.perf_counter()
+        work.label(Executor(processes=2))
+        whole["telepath, 2 processes"] = time.perf_counter() - begin
+    cem, kept = work.reenactor.settings.cem, work.reenactor.settings.initial_latents
+    steps = cem.iterations * cem.population * kept * work.reenactor.length  # a segment
+    for name, seconds in whole.items():
+        clock = clocks.get(name)
+        rate = work.operations * steps * clock.segments / clock.rollouts if clock else np.nan
+        yield {
+            "method": name,
+            "measured segments": clock.segments if clock else len(work.segments),
+            "seconds": round(seconds, 1),
+            "telepath is faster by": round(seconds / whole["telepath"], 2),
+            "DTW share": round(clock.warping / clock.total, 4) if clock else "",
+            "rollouts' sgemm share": round(rate / sgemm, 3) if clock else "",
+            "Mcells/s": round(steps * work.reenactor.length * clock.segments / clock.warping / 1e6, 1) if clock else "",
+        }
+
+
+def one_size(segments: int) -> dict[str, float]:
+    """Seconds and peak memory of this process for so many segments, after a first chunk that compiles and allocates."""
+    work = Work.make(segments, **SEARCH)
+    align_chunk((work.reenactor, None), work.chunk(np.arange(min(16, segments))))
+    begin = time.perf_counter()
+    work.label()
+    seconds = time.perf_counter() - begin
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return {"segments": segments, "seconds": round(seconds, 2), "peak MiB": round(peak, 1)}
+
+
+def scaling(sizes: list[int]) -> Iterator[dict[str, float]]:
+    """``one_size`` of each, in a process of its own."""
+    for size in sizes:
+        command = [sys.executable, "-m", "benchmarks.labelling", "--one-size", str(size)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        yield json.loads(done.stdout.splitlines()[-1])
+
+
+def expected_minutes(work: Work, samples: int, sizes: list[int]) -> float:
+    """How long all of it takes, judged by one chunk with a single iteration."""
+    settings = work.reenactor.settings
+    once = Work.make(settings.chunk, 1, settings.cem.population * settings.initial_latents, work.reenactor.length)
+    align_chunk((once.reenactor, None), once.chunk(np.arange(1)))
+    begin = time.perf_counter()
+    once.label()
+    segment = (time.perf_counter() - begin) / settings.chunk * settings.cem.iterations
+    share = SEARCH["iterations"] * SEARCH["candidates"] / settings.cem.iterations
+    share /= settings.cem.population * settings.initial_latents
+    whole = len(work.segments) * (1.5 if usable_cpus() > 1 else 1) + 4 * samples + sum(sizes) * share
+    return (segment * whole + 8 * len(sizes)) / 60
+
+
+# -- showing -----------------------------------------------------------------------------------------------
+
+
+def draw(table: list[dict[str, Any]], sizes: list[dict[str, float]], path: Path) -> None:
+    """Bars of the methods; time and memory over the number of segments."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    left.barh([row["method"] for row in table][::-1], [row["seconds"] for row in table][::-1], color="C0")
+    left.set(xlabel="seconds", title="one search of all segments")
+    x = [row["segments"] for row in sizes]
+    for axes, name, title in ((middle, "seconds", "time"), (right, "peak MiB", "memory")):
+        y = [row[name] for row in sizes]
+        axes.plot(x, y, marker="o")
+        axes.set(xscale="log", xlabel="segments", ylabel=name, title=title)
+        axes.set_xticks(x, [str(n) for n in x])
+        axes.minorticks_off()
+    middle.plot(x, [sizes[0]["seconds"] / x[0] * n for n in x], color="0.6", lw=1, ls="--", label="linear")
+    middle.set(yscale="log")
+    middle.legend(frameon=False)
+    right.set_ylim(0)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def show(table: Iterator[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Print rows as they come, write and return them."""
+    rows: list[dict[str, Any]] = []
+    for row in table:
+        if not rows:
+            print(*(f"{name:>{max(len(name), 9) + 2}}" for name in row), sep="")
+        print(*(f"{value!s:>{max(len(name), 9) + 2}}" for name, value in row.items()), sep="", flush=True)
+        rows.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables, write them and draw them."""
+    parser = argparse.ArgumentParser(description="Benchmark of labelling.")
+    parser.add_argument("--segments", type=int, default=256)
+    parser.add_argument("--iterations", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=4, help="segments on which the slow methods are measured")
+    parser.add_argument("--scale", type=int, nargs="+", default=[64, 256, 1024, 4096])
+    parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.one_size:
+        print(json.dumps(one_size(options.one_size)))
+        return
+    work = Work.make(options.segments, options.iterations, options.candidates, options.steps)
+    minutes = expected_minutes(work, options.samples, options.scale)
+    print(f"expected to take about {minutes:.1f} minutes", flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = show(methods(work, options.samples), options.out / "labelling.csv")
+    sizes = show(scaling(options.scale), options.out / "labelling-scale.csv")
+    draw(table, sizes, options.out / "labelling.png")
+
+
+if __name__ == "__main__":
+    main()

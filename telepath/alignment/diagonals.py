@@ -1,0 +1,56 @@
+"""Dynamic time warping of tensors: where they lie on the host by the compiled kernel, elsewhere by anti-diagonals.
+
+The cells of one anti-diagonal i + j = k depend on the two before it alone, so all of them, of all candidates, are
+filled by a handful of operations on the device where the candidates are: a rollout never crosses to the host.
+Definitions, band and values that are not finite are those of ``dtw``; sums are taken in another order, so the last bits
+differ.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from telepath.alignment.dtw import band, dtw_batch
+
+
+def dtw_tensors(
+    x: Tensor, y: Tensor, window: int | None = None, *, open_end: bool = False, slope: float | None = None
+) -> Tensor:
+    """Costs (S, B), on the device of x and y, of warping candidates y (S, B, M, D) onto references x (S, N, D).
+
+    float32; ``y`` is read by its strides and not copied. Options and errors as in ``dtw_batch``.
+    """
+    if y.device.type == "cpu":
+        return torch.from_numpy(dtw_batch(x.numpy(), y.numpy(), window, open_end=open_end, slope=slope))
+    return dtw_diagonals(x, y, window, open_end=open_end, slope=slope)
+
+
+def dtw_diagonals(
+    x: Tensor, y: Tensor, window: int | None = None, *, open_end: bool = False, slope: float | None = None
+) -> Tensor:
+    """The same in tensor operations alone: about N + M of them one after the other, on memory like that of ``y``."""
+    if x.ndim != 3 or y.ndim != 4 or len(x) != len(y) or x.shape[-1] != y.shape[-1] or 0 in (*x.shape, *y.shape[2:]):
+        raise ValueError(f"expected x (S, N, D) with y (S, B, M, D), got x {tuple(x.shape)} and y {tuple(y.shape)}")
+    (rows, columns), batch = (x.shape[1], y.shape[2]), y.shape[:2]
+    first, last = band(rows, columns, window, slope, open_end)
+    # Row i takes part in diagonals begin[i] <= k <= end[i]. Both ascend, so a diagonal's rows are a contiguous run.
+    begin, end = np.arange(rows) + first, np.arange(rows) + last
+    backwards = x.flip(1)  # along a diagonal j grows while i falls
+    # Cell (k - j, j) of diagonal k stands at j + 1; before the first one there is C(-1, -1) = 0 alone.
+    older = y.new_full((*batch, columns + 1), torch.inf)
+    newer = older.clone()
+    older[..., 0] = 0
+    cost = y.new_full(batch, torch.inf)
+    for k in range(rows + columns - 1):
+        top, bottom = int(np.searchsorted(end, k)), int(np.searchsorted(begin, k, "right")) - 1
+        filled = torch.full_like(newer, torch.inf)
+        if top <= bottom:
+            here, left = slice(k - bottom + 1, k - top + 2), slice(k - bottom, k - top + 1)
+            local = (backwards[:, None, rows - 1 - bottom : rows - top] - y[:, :, left]).square().sum(-1)
+            before = torch.minimum(torch.minimum(older[..., left], newer[..., left]), newer[..., here])
+            filled[..., here] = local + before
+            if bottom == rows - 1 and (open_end or k == end[-1]):
+                cost = torch.minimum(cost, filled[..., here.start])
+        older, newer = newer, filled
+    finite = torch.isfinite(x).all(2).all(1)[:, None] & torch.isfinite(y).all(3).all(2)
+    return torch.where(finite, cost, torch.inf)
