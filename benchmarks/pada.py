@@ -30,7 +30,7 @@ import pandas as pd
 from telepath.alignment.rates import Rates
 from telepath.baselines.pada import Pada, adapted_policy
 from telepath.baselines.rival import Allowed, episode_budget
-from telepath.config import GapSettings, PadaSettings, Params, load
+from telepath.config import Params, load
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.gaps import target_environment
@@ -39,9 +39,11 @@ from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes, save_episodes
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
+from telepath.rival_settings import PadaSettings
 from telepath.runtime.device import limit_threads
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.settings import GapSettings
 
 TASK = "cheetah-run"
 GAPS: dict[str, dict[str, float]] = {

@@ -17,9 +17,10 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
 from telepath.baselines.catalogue import make_labeller, save_policy
 from telepath.baselines.likeness import LikenessLabels
-from telepath.config import MatchingSettings, Params
+from telepath.config import Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically
+from telepath.rival_settings import MatchingSettings
 from telepath.runtime.progress import Progress
 
 

@@ -7,12 +7,13 @@ from stages.harness import Context, run
 from telepath.baselines.catalogue import save_policy
 from telepath.baselines.darc import Darc
 from telepath.baselines.randomised import RandomisedSource
-from telepath.config import Params, RandomisedSettings
+from telepath.config import Params
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.envs.rollout import seed_episodes
 from telepath.envs.suite import Environment
 from telepath.files import write_atomically
+from telepath.rival_settings import RandomisedSettings
 from telepath.runtime.progress import Progress
 
 

@@ -22,13 +22,14 @@ from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.alignment.segments import FrameScale, choose_frames
-from telepath.config import Params, TargetSettings
+from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.episodes import Episode, load_episodes
 from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
+from telepath.settings import TargetSettings
 from telepath.transfer.labels import Labels, segments_of
 from telepath.transfer.target import Refinement
 

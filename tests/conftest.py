@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from telepath.config import DreamerSettings, Params, load
+from telepath.config import Params, load
 from telepath.envs.suite import Step
 from telepath.episodes import Episode
+from telepath.settings import DreamerSettings
 
 torch.set_num_threads(1)
 

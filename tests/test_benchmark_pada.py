@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import pada
-from telepath.config import DreamerSettings, GapSettings, Params
+from telepath.config import Params
 from telepath.envs.gaps import requested
+from telepath.settings import DreamerSettings, GapSettings
 
 
 @pytest.fixture

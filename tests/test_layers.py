@@ -13,6 +13,8 @@ from stages.dependencies import PACKAGES, ROOT, imported, local_imports
 LAYERS = (
     ("telepath/errors",),
     ("telepath/files",),
+    ("telepath/settings",),
+    ("telepath/rival_settings",),
     ("telepath/config",),
     ("telepath/episodes",),
     ("telepath/runtime",),

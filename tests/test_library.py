@@ -12,10 +12,10 @@ import torch
 
 import telepath
 from stages.dependencies import ROOT
-from telepath.config import DreamerSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
+from telepath.settings import DreamerSettings
 from tests.conftest import PointEnvironment
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.DOTALL)

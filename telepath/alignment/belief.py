@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from telepath.alignment.segments import Segments
-from telepath.config import BeliefSettings
 from telepath.dreamer.learner import descend, tensors_of
 from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.replay import Replay
@@ -24,6 +23,7 @@ from telepath.errors import UserError
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
+from telepath.settings import BeliefSettings
 
 
 class BeliefNet(nn.Module):

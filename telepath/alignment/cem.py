@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from telepath.config import CemSettings
+from telepath.settings import CemSettings
 
 Cost = Callable[[Tensor, Tensor], Tensor]
 """actions (R, P, M, A) of the segments ``rows`` (R,) -> cost (R, P); +inf where a candidate cannot be judged."""

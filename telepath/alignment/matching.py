@@ -15,8 +15,8 @@ from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import FrameScale, all_origins, resample
-from telepath.config import MatchSettings
 from telepath.episodes import Array, Episode
+from telepath.settings import MatchSettings
 
 
 class Matches(NamedTuple):

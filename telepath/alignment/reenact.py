@@ -19,11 +19,11 @@ from telepath.alignment.dtw import dtw_path
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import FrameScale, Segments, resample
-from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array, Episode
 from telepath.errors import Fault, UserError
+from telepath.settings import LabelSettings
 
 
 class Alignments(NamedTuple):

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from telepath.baselines.rival import Allowed, Figures, episode_budget, resample
-from telepath.config import AimeSettings, DreamerSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import ModelLearner, descend
 from telepath.dreamer.networks import kl
@@ -36,6 +35,8 @@ from telepath.dreamer.replay import Replay
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.episodes import Array, Episode
+from telepath.rival_settings import AimeSettings
+from telepath.settings import DreamerSettings
 
 
 def evidence(

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from telepath.baselines.regression import Fit, Pairs, Regressor
 from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy, resample
-from telepath.config import BcoSettings
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.episodes import Array
+from telepath.rival_settings import BcoSettings
 
 
 def transitions(track: Tensor) -> Tensor:

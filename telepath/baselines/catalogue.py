@@ -16,7 +16,12 @@ from telepath.baselines.pada import Pada, adapted_policy
 from telepath.baselines.rival import Allowed, Rival
 from telepath.baselines.temporal_transport import temporal_likeness
 from telepath.baselines.transport import transport_likeness
-from telepath.config import (
+from telepath.dreamer.agent import Agent
+from telepath.envs.rollout import Policy
+from telepath.episodes import Episode
+from telepath.errors import UserError
+from telepath.files import one_line
+from telepath.rival_settings import (
     AimeSettings,
     BcoSettings,
     CoverageSettings,
@@ -25,11 +30,6 @@ from telepath.config import (
     TemporalTransportSettings,
     TransportSettings,
 )
-from telepath.dreamer.agent import Agent
-from telepath.envs.rollout import Policy
-from telepath.episodes import Episode
-from telepath.errors import UserError
-from telepath.files import one_line
 from telepath.runtime.store import load_state, save_state
 
 

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from telepath.baselines.likeness import Likeness, squared_distances
-from telepath.config import CoverageSettings
 from telepath.episodes import Array
+from telepath.rival_settings import CoverageSettings
 
 
 def ordered_coverage(met: Array) -> Array:

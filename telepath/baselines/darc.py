@@ -32,13 +32,14 @@ from torch.nn import functional as F
 
 from telepath.baselines.regression import GRAD_CLIP, Regressor
 from telepath.baselines.rival import episode_budget
-from telepath.config import DarcSettings, DreamerSettings, OnlineSettings
 from telepath.dreamer.learner import descend
 from telepath.dreamer.replay import Batch, Replay
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
+from telepath.rival_settings import DarcSettings
+from telepath.settings import DreamerSettings, OnlineSettings
 
 
 class DomainClassifiers(nn.Module):

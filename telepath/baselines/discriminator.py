@@ -29,9 +29,9 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
 from telepath.baselines.likeness import Standing
 from telepath.baselines.regression import GRAD_CLIP, Regressor
-from telepath.config import DiscriminatorSettings
 from telepath.dreamer.learner import descend
 from telepath.episodes import Array, Episode
+from telepath.rival_settings import DiscriminatorSettings
 
 
 def moves(frames: Array, stride: int) -> Tensor:

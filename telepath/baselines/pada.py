@@ -54,11 +54,12 @@ from telepath.alignment.cem import search
 from telepath.alignment.rates import Rates
 from telepath.baselines.regression import Fit, Pairs, Regressor
 from telepath.baselines.rival import Allowed, Figures, noisy, resample
-from telepath.config import CemSettings, PadaSettings, PlainPadaSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import ActionHold, Policy, Recorder
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
+from telepath.rival_settings import PadaSettings, PlainPadaSettings
+from telepath.settings import CemSettings
 
 
 class SourceDynamics(Protocol):

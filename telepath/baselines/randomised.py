@@ -14,9 +14,11 @@ import math
 
 import numpy as np
 
-from telepath.config import GapSettings, RandomisedSettings, did_you_mean
+from telepath.config import did_you_mean
 from telepath.envs.gaps import MULTIPLIERS, TargetEnvironment, applicable, target_simulator
 from telepath.errors import UserError
+from telepath.rival_settings import RandomisedSettings
+from telepath.settings import GapSettings
 
 VARIANT_STREAM = 2
 """Sets the draw of the factors apart from other random streams of the same seed."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from telepath.baselines.likeness import Likeness, squared_distances
 from telepath.baselines.transport import transport_reward
-from telepath.config import TemporalTransportSettings
 from telepath.episodes import Array
+from telepath.rival_settings import TemporalTransportSettings
 
 
 def context_cost(cost: Array, context: int) -> Array:

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from telepath.baselines.likeness import Likeness, squared_distances
-from telepath.config import TransportSettings
 from telepath.episodes import Array
+from telepath.rival_settings import TransportSettings
 
 
 def sinkhorn(cost: Array, epsilon: float, iterations: int) -> Array:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.behavior import Actor, Behavior
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
@@ -15,6 +14,7 @@ from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.files import one_line
 from telepath.runtime.store import load_state, save_state
+from telepath.settings import DreamerSettings
 
 
 class Agent(nn.Module):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.networks import Bounded, Gaussian, mlp
 from telepath.dreamer.rssm import Latent, WorldModel
+from telepath.settings import DreamerSettings
 
 
 class RewardHead(nn.Module):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.behavior import (
     Behavior,
     Experience,
@@ -22,6 +21,7 @@ from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
 from telepath.errors import Fault
 from telepath.runtime.device import side_by_side
+from telepath.settings import DreamerSettings
 
 HeadLoss = Callable[[Latent, Batch], Tensor]
 """The loss of a head on filtered states (T, B, ...) and their batch: a scalar."""

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
 from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, symexp, symlog
+from telepath.settings import DreamerSettings
 
 
 class Latent(NamedTuple):

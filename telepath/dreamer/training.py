@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from telepath.config import DreamerSettings, OnlineSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
@@ -24,6 +23,7 @@ from telepath.episodes import Episode
 from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.settings import DreamerSettings, OnlineSettings
 
 FINALIST_SPACING = 0.1
 """Share of the updates that lies between two finalists: enough to differ, late enough to be good."""

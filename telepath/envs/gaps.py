@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from telepath.config import GapSettings
 from telepath.envs.backend import MjModel, Physics, PhysicsError, mujoco
 from telepath.envs.limbs import PARTS, expected_sizes, part_geoms, resize, resized_bodies
 from telepath.envs.physics import QUANTITIES, Model, Spec, actuator_constants, bake_springs, bake_total_mass
 from telepath.envs.suite import Environment, Simulator, Step, known_task, load
 from telepath.episodes import Array
 from telepath.errors import UserError
+from telepath.settings import GapSettings
 
 MULTIPLIERS: tuple[str, ...] = (*QUANTITIES, *PARTS)
 """The gap's multipliers of physical quantities."""

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from telepath.config import GapSettings, Params
+from telepath.config import Params
 from telepath.episodes import Array
 from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
 from telepath.evaluation.scores import Interval, correlation, gap_closure, iqm, mean_interval, ratio
+from telepath.settings import GapSettings
 
 AGENTS = ("source", "random", "zero_shot", "action_hold", "telepath", "oracle")
 """All agents, in the order in which they are shown; action hold only where it applies."""

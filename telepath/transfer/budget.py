@@ -1,6 +1,6 @@
 """How the target's steps are shared out."""
 
-from telepath.config import TargetSettings
+from telepath.settings import TargetSettings
 
 
 def episodes_per_round(steps: int, episode_steps: int, settings: TargetSettings) -> int:

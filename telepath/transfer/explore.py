@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from telepath.config import ExploreSettings
 from telepath.dreamer.agent import Agent, AgentPolicy
 from telepath.dreamer.behavior import Behavior
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
@@ -21,6 +20,7 @@ from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.settings import ExploreSettings
 from telepath.transfer.novelty import Disagreement
 
 

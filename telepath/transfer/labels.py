@@ -10,7 +10,6 @@ from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import FrameScale, Segments, choose_origins, cut_segments
-from telepath.config import LabelSettings
 from telepath.dreamer.behavior import Actor
 from telepath.episodes import Array, Episode, demand, load_arrays, save_arrays
 from telepath.errors import UserError
@@ -18,6 +17,7 @@ from telepath.runtime.environment import Executor
 from telepath.runtime.executor import each
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.settings import LabelSettings
 
 HERE = Executor()
 """In this process."""

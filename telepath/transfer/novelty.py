@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.networks import EnsembleMLP
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel
+from telepath.settings import DreamerSettings
 
 USUAL = 0.95
 """Share of the replayed states whose novelty counts as usual."""

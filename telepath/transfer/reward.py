@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings, TargetSettings
 from telepath.dreamer.learner import descend
 from telepath.dreamer.networks import EnsembleMLP
+from telepath.settings import DreamerSettings, TargetSettings
 
 
 class RewardEnsemble(nn.Module):

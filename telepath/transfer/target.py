@@ -23,7 +23,6 @@ from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import Frames, Segments
-from telepath.config import TargetSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Recency, Replay, gather
@@ -33,6 +32,7 @@ from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.settings import TargetSettings
 from telepath.transfer.anchor import Anchor
 from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.labels import Labels

@@ -2,10 +2,10 @@
 
 import torch
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
+from telepath.settings import DreamerSettings
 
 
 def target_agent(

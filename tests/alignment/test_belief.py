@@ -3,9 +3,10 @@ import torch
 
 from telepath.alignment.belief import BeliefLearner, BeliefNet, Subsets, initial_latents, random_subsets
 from telepath.alignment.segments import Segments
-from telepath.config import DreamerSettings, Params
+from telepath.config import Params
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
+from telepath.settings import DreamerSettings
 
 STEP = 0.06
 

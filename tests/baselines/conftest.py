@@ -8,11 +8,13 @@ import torch
 
 from telepath.alignment.rates import Rates
 from telepath.baselines.rival import Allowed
-from telepath.config import AimeSettings, BcoSettings, DreamerSettings, PadaSettings, Params, PlainPadaSettings
+from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.envs.suite import Step
 from telepath.episodes import Array, Episode
+from telepath.rival_settings import AimeSettings, BcoSettings, PadaSettings, PlainPadaSettings
+from telepath.settings import DreamerSettings
 from tests.conftest import PointEnvironment
 
 

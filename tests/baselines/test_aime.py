@@ -7,10 +7,10 @@ from torch import Tensor
 
 from telepath.baselines.aime import Aime, evidence
 from telepath.baselines.rival import Allowed, adapt
-from telepath.config import AimeSettings
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import Latent
 from telepath.episodes import Episode
+from telepath.rival_settings import AimeSettings
 from tests.baselines.conftest import demonstrations
 from tests.baselines.test_bco import Attracted
 from tests.conftest import Counting, NoScratch

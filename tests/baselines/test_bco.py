@@ -7,8 +7,8 @@ import torch
 from telepath.baselines.bco import Bco, ClonedPolicy, histories, transitions
 from telepath.baselines.regression import Regressor
 from telepath.baselines.rival import Allowed, adapt
-from telepath.config import BcoSettings
 from telepath.episodes import Array, Episode
+from telepath.rival_settings import BcoSettings
 from tests.baselines.conftest import demonstrations
 from tests.conftest import Counting, NoScratch
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from telepath.baselines.darc import Darc, DomainClassifiers, table, transitions_of
-from telepath.config import DarcSettings, DreamerSettings, Params
+from telepath.config import Params
 from telepath.dreamer.learner import descend
 from telepath.dreamer.replay import Batch
 from telepath.envs.rollout import seed_episodes
+from telepath.rival_settings import DarcSettings
+from telepath.settings import DreamerSettings
 from tests.baselines.conftest import Point
 from tests.conftest import Counting, Kept, NoScratch, StopAt, Stopped, counting_episode
 

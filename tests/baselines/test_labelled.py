@@ -9,9 +9,11 @@ import torch
 from stages.train_labelled import curve
 from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.labeller import Labeller
+from telepath.alignment.segments import choose_frames
 from telepath.baselines.catalogue import make_labeller
-from telepath.config import DreamerSettings, Params
+from telepath.config import Params
 from telepath.envs.rollout import seed_episodes
+from telepath.settings import DreamerSettings
 from telepath.transfer.labels import segments_of
 from telepath.transfer.target import Refinement
 from tests.baselines.conftest import Point
@@ -67,6 +69,7 @@ def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinem
             BeliefLearner(transfer.belief, transfer.agent.model, tiny.belief, 0.1, np.random.default_rng(0)),
             transfer.reenactor,
             segments_of(labels, transfer.source, tiny.label, 2),
+            choose_frames(transfer.source, 20, 3, 2, np.random.default_rng(0)),
             labels._replace(replay=[labeller.label(episode) for episode in transfer.exploration]),
             labeller,
             transfer.exploration,

@@ -17,10 +17,12 @@ from telepath.baselines.pada import (
     begins_in,
 )
 from telepath.baselines.rival import Allowed, adapt
-from telepath.config import CemSettings, GapSettings, PadaSettings, Params, PlainPadaSettings
+from telepath.config import Params
 from telepath.envs.gaps import target_environment
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
+from telepath.rival_settings import PadaSettings, PlainPadaSettings
+from telepath.settings import CemSettings, GapSettings
 from tests.baselines.conftest import plain
 from tests.conftest import Counting, NoScratch
 

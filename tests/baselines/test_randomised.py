@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from telepath.baselines.randomised import RandomisedSource, random_gaps
-from telepath.config import DreamerSettings, Params, RandomisedSettings
+from telepath.config import Params
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
+from telepath.rival_settings import RandomisedSettings
+from telepath.settings import DreamerSettings
 from tests.conftest import Counting, NoScratch
 
 TASK = "cartpole-swingup"

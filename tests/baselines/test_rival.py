@@ -11,10 +11,10 @@ from telepath.alignment.rates import Rates
 from telepath.baselines.catalogue import POLICIES, load_policy, make_rival, save_policy
 from telepath.baselines.pada import AdaptedPolicy
 from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample
-from telepath.config import AimeSettings, BcoSettings, PadaSettings, RivalSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
+from telepath.rival_settings import AimeSettings, BcoSettings, PadaSettings, RivalSettings
 from tests.baselines.conftest import Point, plain
 from tests.conftest import Counting, Kept, NoScratch, StopAt, Stopped
 

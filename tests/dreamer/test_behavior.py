@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.behavior import (
     Actor,
     Behavior,
@@ -16,6 +15,7 @@ from telepath.dreamer.behavior import (
 )
 from telepath.dreamer.learner import BehaviorLearner
 from telepath.dreamer.rssm import WorldModel
+from telepath.settings import DreamerSettings
 
 
 def test_lambda_returns_with_lambda_one_are_the_discounted_sum() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings, OnlineSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import Behavior, Experience, Horizon, behavior_loss, lambda_returns
 from telepath.dreamer.learner import Learner, filtered_features
@@ -20,6 +19,7 @@ from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import rollout, seed_episodes
 from telepath.envs.suite import Step
+from telepath.settings import DreamerSettings, OnlineSettings
 from tests.conftest import Counting, NoScratch, PointEnvironment
 
 

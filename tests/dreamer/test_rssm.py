@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.networks import Gaussian, kl
 from telepath.dreamer.rssm import Latent, Observed, WorldModel, world_model_loss
+from telepath.settings import DreamerSettings
 
 
 @pytest.fixture

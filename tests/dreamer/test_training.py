@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from telepath.config import DreamerSettings, OnlineSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import Policy, rollout, seed_episodes
 from telepath.episodes import Episode
 from telepath.errors import UserError
 from telepath.runtime.device import limit_threads
+from telepath.settings import DreamerSettings, OnlineSettings
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped
 
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from telepath.config import GapSettings
 from telepath.envs import gaps
 from telepath.envs.backend import Physics
 from telepath.envs.gaps import MULTIPLIERS, applicable, induced_gap, rate_ratio, target_environment
 from telepath.envs.rollout import RandomPolicy, rollout
 from telepath.envs.suite import TASKS, Environment
 from telepath.errors import UserError
+from telepath.settings import GapSettings
 
 ONE_TASK_A_DOMAIN = list({task.rpartition("-")[0]: task for task in TASKS}.values())
 

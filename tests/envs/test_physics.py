@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from telepath.config import GapSettings
 from telepath.envs.backend import mujoco
 from telepath.envs.gaps import target_environment
+from telepath.settings import GapSettings
 
 
 def physics(task, **gap):

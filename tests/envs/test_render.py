@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from telepath.config import GapSettings
 from telepath.envs.backend import Physics
 from telepath.envs.gaps import target_environment
 from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.render import Camera
 from telepath.envs.suite import Environment
 from telepath.envs.watch import watched
+from telepath.settings import GapSettings
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from telepath.config import DreamerSettings, GapSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.envs.rollout import RandomPolicy
@@ -16,6 +15,7 @@ from telepath.envs.suite import Environment
 from telepath.evaluation import film
 from telepath.evaluation.film import SIDE, Take, Timing
 from telepath.evaluation.judge import judge
+from telepath.settings import DreamerSettings, GapSettings
 
 TASK = "ball_in_cup-catch"
 

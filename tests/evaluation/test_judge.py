@@ -1,10 +1,10 @@
 import numpy as np
 import torch
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import RandomPolicy
 from telepath.evaluation.judge import EVALUATION_STREAM, judge, returns_table, rounds_table
+from telepath.settings import DreamerSettings
 from tests.conftest import PointEnvironment
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stages.harness import Context, execute
-from telepath.config import DreamerSettings, Params
+from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner, descend
@@ -21,6 +21,7 @@ from telepath.envs.rollout import RandomPolicy, rollout, seed_episodes
 from telepath.envs.suite import Environment, Step
 from telepath.episodes import Episode, load_arrays, load_episodes, save_episodes
 from telepath.errors import Fault, UserError
+from telepath.settings import DreamerSettings
 from telepath.transfer.explore import Exploration
 from tests.conftest import Counting, NoScratch, PointEnvironment
 

@@ -16,8 +16,9 @@ import torch
 import yaml
 
 from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, read_stage, run, scoped
-from telepath.config import DreamerSettings, Params, TaskSettings, load
+from telepath.config import Params, load
 from telepath.errors import UserError
+from telepath.settings import DreamerSettings, TaskSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.replay import Batch
+from telepath.settings import DreamerSettings
 from telepath.transfer.anchor import BURN_IN, Anchor, trailing_mean
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import torch
 
-from telepath.config import DreamerSettings, Params
+from telepath.config import Params
 from telepath.dreamer.agent import Agent
+from telepath.settings import DreamerSettings
 from telepath.transfer.explore import Exploration, Noisy, episode_plan
 from tests.conftest import Counting, NoScratch, PointEnvironment
 

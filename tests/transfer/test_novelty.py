@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from telepath.config import DreamerSettings
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import WorldModel
+from telepath.settings import DreamerSettings
 from telepath.transfer.novelty import Cautious, Disagreement
 
 

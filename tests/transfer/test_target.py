@@ -9,11 +9,12 @@ from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import FrameScale, Segments, choose_frames
-from telepath.config import DreamerSettings, Params
+from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import departure
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
+from telepath.settings import DreamerSettings
 from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 from telepath.transfer.target import Refinement, copy_of

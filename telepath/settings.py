@@ -1,0 +1,267 @@
+"""Types and ranges of the pipeline's settings, one class for each part of params.yaml.
+
+Nothing here decides *how* a stage runs (device, workers, GL backend): those settings come from environment variables
+(``telepath.runtime``), because they must not change a result.
+
+Units: a *step* is one agent decision, which lasts ``action_repeat`` simulator frames.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=10**4)]
+Depth = Annotated[int, Field(ge=1, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Multiplier = Annotated[float, Field(ge=0.01, le=100)]
+TransferSetting = Literal["trajectories only", "with source agent"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and no key but the declared ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SeedSettings(Settings):
+    """Random seeds, apart so that a sweep over target seeds never retrains the source."""
+
+    source: Seed
+    target: Seed
+    evaluate: Seed
+
+
+class GapSettings(Settings):
+    """The declared difference of target and source. The identity gap is the source itself.
+
+    ``action_repeat`` is the target's own (frames a step). The multipliers act on the compiled physics: 1 changes
+    nothing. Lengths bear the names of the Real-World RL suite. Noise is a standard deviation (action: in units of
+    the action range [-1, 1]; observation: of each dimension's own units); delays are in target steps.
+    """
+
+    action_repeat: Count
+    mass: Multiplier = 1.0
+    gravity: Multiplier = 1.0
+    friction: Multiplier = 1.0
+    damping: Multiplier = 1.0
+    gear: Multiplier = 1.0
+    armature: Multiplier = 1.0
+    joint_stiffness: Multiplier = 1.0
+    pole_length: Multiplier = 1.0
+    thigh_length: Multiplier = 1.0
+    torso_length: Multiplier = 1.0
+    shin_length: Multiplier = 1.0
+    head_size: Multiplier = 1.0
+    action_noise: NonNegative = 0.0
+    observation_noise: NonNegative = 0.0
+    action_delay: CountOrNone = 0
+    observation_delay: CountOrNone = 0
+
+
+class DreamerSettings(Settings):
+    """World model, actor and critic: sizes, losses and optimisers, the same for source, oracle and target."""
+
+    deter: Width
+    stoch: Width
+    hidden: Width
+    layers: Depth
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
+    starts: Count
+    horizon: Count
+    discount: Annotated[float, Field(gt=0, lt=1)]
+    return_lambda: Fraction
+    free_nats: NonNegative
+    kl_balance: Fraction
+    kl_scale: Positive
+    reconstruction_scale: Positive
+    reward_scale: Positive
+    model_lr: Positive
+    actor_lr: Positive
+    critic_lr: Positive
+    grad_clip: Positive
+    slow_critic_rate: Fraction
+    replayed_value_scale: NonNegative
+    steady_actor_rate: Fraction
+    return_scale_rate: Fraction
+    return_floor: Positive
+    entropy: NonNegative
+    actor_min_std: Positive
+    actor_max_std: Positive
+    exploit_noise: NonNegative
+
+
+class OnlineSettings(Settings):
+    """Training on true reward: ``first_updates`` on the seed episodes, then ``update_ratio`` for each step that is
+    collected.
+
+    The agent as it is at the end, and as it was ``finalists`` - 1 times before, is rolled out ``final_episodes`` times;
+    the true return decides which is kept.
+    """
+
+    first_updates: Count
+    update_ratio: Positive
+    finalists: Count
+    final_episodes: Count
+
+
+class SourceSettings(Settings):
+    """Source data and training."""
+
+    seed_episodes: Count
+    training: OnlineSettings
+
+
+class OracleSettings(Settings):
+    """The oracle: ``step_multiple`` times Telepath's target steps; at 1 the rival, at more what is feasible at all."""
+
+    step_multiple: Positive
+    training: OnlineSettings
+
+
+class ExploreSettings(Settings):
+    """Reward-free exploration of the target.
+
+    Shares of the task's ``explore_steps``: ``random``, ``source_policy`` (only *with source agent*, otherwise it goes
+    to disagreement as well); the rest is ensemble disagreement. ``source_noise``: standard deviation added to the
+    source policy's actions.
+    """
+
+    random: Fraction
+    source_policy: Fraction
+    source_noise: NonNegative
+    members: Annotated[int, Field(ge=2, le=100)]
+    update_ratio: Positive
+
+
+class BeliefSettings(Settings):
+    """The prior-belief network and its random subsets: at most ``frames`` records, ``max_skip`` apart."""
+
+    hidden: Width
+    frames: Count
+    max_skip: Count
+    subsets: Count
+    batch: Width
+    length: Annotated[int, Field(ge=2, le=10**9)]
+    lr: Positive
+    min_std: Positive
+    updates: Count
+
+
+class CemSettings(Settings):
+    """The cross-entropy search over action sequences.
+
+    ``temperature``: an elite counts exp(-excess / temperature), its cost's excess over the best in units of the elites'
+    mean excess; None: all count alike. ``tolerance``: a search ends early once its elites' costs lie within this share
+    of the best one; 0: never.
+    """
+
+    iterations: Count
+    population: Annotated[int, Field(ge=2, le=10**9)]
+    elite_fraction: Annotated[float, Field(gt=0, le=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    initial_std: Positive
+    min_std: NonNegative
+    noise_correlation: Annotated[float, Field(ge=0, lt=1)]
+    temperature: Positive | None = None
+    tolerance: NonNegative = 0.0
+
+
+class MatchSettings(Settings):
+    """Subsequence matching of target replay with source windows: lengths and strides in target (window, stride) and
+    source (pool_stride) steps; ``band`` a share of the length; ``tolerance`` in units of the null cost; ``prior`` the
+    weight of "unpaid" against a perfect match.
+    """
+
+    window: Annotated[int, Field(ge=3, le=10**9)]
+    stride: Count
+    pool_stride: Count
+    slack: NonNegative
+    band: Fraction
+    candidates: Count
+    matches: Count
+    null_windows: Count
+    tolerance: Positive
+    prior: NonNegative
+    split: Literal["proportional", "mean"]
+
+
+class LabelSettings(Settings):
+    """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps.
+
+    ``tolerance`` in units of what a target trajectory's re-enactment with its own actions costs, the median of
+    ``null_segments``.
+    """
+
+    segments: Count
+    prefix: Count
+    reference: Annotated[int, Field(ge=2, le=10**9)]
+    slack: NonNegative
+    band: Fraction
+    initial_latents: Count
+    proposals: Count
+    chunk: Count
+    null_segments: Count
+    tolerance: Positive
+    split: Literal["proportional", "mean"]
+    cem: CemSettings
+    match: MatchSettings
+
+
+class TargetSettings(Settings):
+    """Refinement of the target policy.
+
+    A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped. ``recent`` is the share of
+    every batch that comes from the last ``recent_rounds`` alone.
+
+    ``frames``: source frames that the belief net places, for the reward ensemble. ``anchor``: weight of the squared
+    distance of actions from those of the best policy so far, against a return of range 1. ``caution``: what a unit of
+    novelty costs, in reward a frame; ``predictors`` measure it.
+    """
+
+    rounds: Count
+    first_updates: Count
+    recent: Fraction
+    recent_rounds: Count
+    realign: CountOrNone
+    belief_every: Count
+    members: Annotated[int, Field(ge=1, le=100)]
+    pessimism: NonNegative
+    reward_lr: Positive
+    imagined_weight: NonNegative
+    imagined_batch: Count
+    frames: Count
+    anchor: NonNegative
+    predictors: Annotated[int, Field(ge=2, le=100)]
+    caution: NonNegative
+    finalists: Count
+    final_episodes: Count
+
+
+class EvaluateSettings(Settings):
+    """How many episodes each agent is judged on; ``curve_episodes`` for each round's policy, ``heldout_episodes`` per
+    policy for the label correlation; ``confidence`` of the intervals.
+    """
+
+    episodes: Annotated[int, Field(ge=2, le=10**9)]
+    curve_episodes: Count
+    heldout_episodes: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class TaskSettings(Settings):
+    """What is tuned per task: the source's action repeat, the budgets in steps, and gradient steps for each step of the
+    refinement.
+    """
+
+    action_repeat: Count
+    source_steps: Count
+    explore_steps: Count
+    refine_steps: Count
+    refine_ratio: Positive
