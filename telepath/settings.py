@@ -222,7 +222,8 @@ class TargetSettings(Settings):
 
     ``frames``: source frames that the belief net places, for the reward ensemble. ``anchor``: weight of the squared
     distance of actions from those of the best policy so far, against a return of range 1. ``caution``: what a unit of
-    novelty costs, in reward a frame; ``predictors`` measure it.
+    novelty costs, in reward a frame; ``predictors`` measure it. ``steady_actor_rate`` stands for that of the source's
+    training: slower, since a round has fewer updates.
     """
 
     rounds: Count
@@ -240,6 +241,7 @@ class TargetSettings(Settings):
     anchor: NonNegative
     predictors: Annotated[int, Field(ge=2, le=100)]
     caution: NonNegative
+    steady_actor_rate: Annotated[float, Field(gt=0, le=1)]
     finalists: Count
     final_episodes: Count
 

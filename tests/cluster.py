@@ -1,6 +1,7 @@
 """A dask cluster of processes of its own, as one would start it by hand, on this machine."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -37,7 +38,11 @@ class Cluster:
         return self.workers[-1]
 
     def _start(self, *command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, cwd=self._folder, stdout=self._log, stderr=self._log, text=True)
+        # Functions of the tests are sent by name.
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        process = subprocess.Popen(
+            command, cwd=self._folder, env=environment, stdout=self._log, stderr=self._log, text=True
+        )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         return process

@@ -102,6 +102,7 @@ class Refinement:
             ModelLearner(agent.model, dreamer, self.generator, self.novelty, self.novelty.loss),
             BehaviorLearner(agent.model, agent.behavior, cautious, dreamer, seed, ratio, settings.anchor),
         )
+        agent.behavior.steady_rate = settings.steady_actor_rate
         # The source's policy at its own pace, where that is a whole number of steps here.
         self.anchor = Anchor(zero_shot, max(1, round(ratio))) if zero_shot is not None else None
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
