@@ -6,7 +6,7 @@ policy pi(a | z) acts on the filtered states z of the model, and is improved by 
 of the source's observations o_1..o_T through model and actions,
 
     max_pi  E [ sum_t log p(o_t | z_t) - KL( q(z_t | z_{t-1}, a_{t-1}, o_t) || p(z_t | z_{t-1}, a_{t-1}) ) ],
-            z_t ~ q,  a_t ~ pi(a | z_t)                                                        (eq. 6 and 7),
+            z_t ~ q,  a_t ~ pi(a | z_t),
 
 with the model as it is. So inferring the actions and cloning them are one: the policy is amortised inference, and what
 it has become acts in the target, filtering there.

@@ -5,7 +5,7 @@ The agent is trained in the *source*, on its reward and a correction for what co
 
     r + Delta,   Delta(s, a, s') = log p_target(s' | s, a) - log p_source(s' | s, a)
                                  = log q(target | s, a, s') - log q(source | s, a, s')
-                                   - log q(target | s, a) + log q(source | s, a)          (eq. 4 and 5)
+                                   - log q(target | s, a) + log q(source | s, a)
 
 with q from two classifiers that tell the domains apart, one with and one without the next state: Delta is the
 difference of their logits. So a policy that is paid for it avoids what only the source allows. Transitions of the

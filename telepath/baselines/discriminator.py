@@ -1,4 +1,4 @@
-"""GAIfO: generative adversarial imitation from observation (Torabi, Warnell and Stone 2018, eq. 4 and algorithm 1).
+"""GAIfO: generative adversarial imitation from observation (Torabi, Warnell and Stone 2018, algorithm 1).
 
 A discriminator D(o, o') tells the source's transitions (1) from the target's (0),
 

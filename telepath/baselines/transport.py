@@ -1,4 +1,4 @@
-"""Optimal transport as a reward: the imitation reward of ROT (Haldar, Mathur, Yarats and Pinto, CoRL 2022, eq. 3-5).
+"""Optimal transport as a reward: the imitation reward of ROT (Haldar, Mathur, Yarats and Pinto, CoRL 2022).
 
 An episode o_1..o_T and a demonstration d_1..d_N are two heaps of frames, each of mass 1. The plan that carries one to
 the other at the least cost,
