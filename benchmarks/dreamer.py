@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.sources import source_training
 from telepath.config import Params, load
-from telepath.dreamer.training import OnlineTraining
-from telepath.envs.rollout import seed_episodes
 from telepath.envs.suite import Environment
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
@@ -52,19 +51,9 @@ PUBLISHED: dict[str, dict[str, dict[int, int]]] = {
 
 def train(params: Params, task: str, seed: int) -> pd.DataFrame:
     """seconds, steps, updates, return: one row a judgement."""
-    settings = params.tasks[task]
-    environment = Environment(task, settings.action_repeat, seed)
     begin = time.perf_counter()
-    training = OnlineTraining(
-        task,
-        environment,
-        seed_episodes(environment, params.source.seed_episodes, seed),
-        params.dreamer,
-        params.source.training,
-        steps=settings.source_steps,
-        seed=seed,
-    )
-    fresh = [Environment(task, settings.action_repeat, seed) for _ in range(EPISODES)]
+    training = source_training(params, task, seed)
+    fresh = [Environment(task, params.tasks[task].action_repeat, seed) for _ in range(EPISODES)]
     rows, judging = [], 0.0
     with Progress(f"{task} seed {seed}", training.update_budget, "updates") as progress:
         while training.updates < training.update_budget:

@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.sources import source_training
 from telepath.alignment.rates import Rates
 from telepath.baselines.pada import Pada, adapted_policy
 from telepath.baselines.rival import Allowed, episode_budget
 from telepath.config import Params, load
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.training import OnlineTraining
 from telepath.envs.gaps import target_environment
-from telepath.envs.rollout import Policy, seed_episodes
+from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes, save_episodes
 from telepath.evaluation.judge import judge
@@ -69,16 +69,7 @@ def source_agent(params: Params, seed: int, folder: Path) -> tuple[Agent, list[E
     agent_file, episodes_file = folder / f"agent-{name}.safetensors", folder / f"episodes-{name}.npz"
     if not agent_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        home = Environment(TASK, task.action_repeat, seed)
-        training = OnlineTraining(
-            TASK,
-            home,
-            seed_episodes(home, params.source.seed_episodes, seed),
-            params.dreamer,
-            params.source.training,
-            steps=task.source_steps,
-            seed=seed,
-        )
+        training = source_training(params, TASK, seed)
         with (
             Progress(f"source {seed}", training.update_budget, "updates") as progress,
             Scratch(folder / f"scratch-{name}") as scratch,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from telepath.library import LoadedAgent, State, load
+    from telepath.loading import LoadedAgent, State, load
 
 __all__ = ["LoadedAgent", "State", "load"]
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     # Not before somebody asks: every stage imports this package, and few of them what an agent needs.
     if name not in __all__:
         raise AttributeError(f"module 'telepath' has no attribute {name!r}")
-    from telepath import library
+    from telepath import loading
 
-    return getattr(library, name)
+    return getattr(loading, name)

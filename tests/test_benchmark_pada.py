@@ -46,7 +46,7 @@ def test_it_runs_and_does_not_run_again(
     def no_more(*_: object, **__: object) -> None:
         raise AssertionError("a second run")
 
-    monkeypatch.setattr(pada, "OnlineTraining", no_more)
+    monkeypatch.setattr(pada, "source_training", no_more)
     pada.main([*arguments, "mass 1.5", "gravity 0.5"])
     monkeypatch.setattr(pada, "measure", no_more)
     pada.main([*arguments, "mass 1.5", "gravity 0.5"])

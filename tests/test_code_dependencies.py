@@ -23,7 +23,7 @@ def test_a_change_of_the_gap_code_never_reruns_the_source() -> None:
         assert "telepath/envs/gaps.py" not in closure(stage)
 
 
-FILLED = {"stages/__init__.py": {"telepath/runtime/interrupt.py"}, "telepath/__init__.py": {"telepath/library.py"}}
+FILLED = {"stages/__init__.py": {"telepath/runtime/interrupt.py"}, "telepath/__init__.py": {"telepath/loading.py"}}
 """What decides no result: how a stage is started, and the door for those who use agents without the pipeline."""
 
 

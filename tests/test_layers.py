@@ -23,7 +23,7 @@ LAYERS = (
     ("telepath/alignment",),
     ("telepath/transfer", "telepath/baselines"),
     ("telepath/evaluation",),
-    ("telepath/library",),
+    ("telepath/loading",),
     ("stages",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
