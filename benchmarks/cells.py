@@ -16,12 +16,15 @@ GAPS = ("rate", "mass 1.5", "mass 0.5", "gravity", "gear 0.5", "rate, mass 1.5")
 EXTRA = ("walker-walk", "rate 2 to 1")
 """A row of its own, from a source at another rate."""
 
+RIVALS = "rivals"
+"""The setting of a cell in which all rivals stand beside Telepath *with source agent*."""
+
 CONVERGED = 4.0
 """Multiple of Telepath's target steps after which an oracle counts as converged."""
 
 
 class Cell(NamedTuple):
-    """One transfer, or one oracle: ``setting`` is one of ``SETTINGS``, "oracle" or "converged oracle"."""
+    """A transfer, an oracle or the rivals: ``setting`` is of ``SETTINGS``, "oracle", "converged oracle" or "rivals"."""
 
     task: str
     gap: str
@@ -35,7 +38,9 @@ class Cell(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The stage of dvc.yaml that ends it."""
+        """What ``dvc repro`` is to bring up to date: the stage that ends it, or the rivals' pipeline."""
+        if self.setting == RIVALS:
+            return "rivals/dvc.yaml"
         return "evaluate_oracle" if "oracle" in self.setting else "evaluate"
 
     def overrides(self) -> dict[str, Any]:
@@ -54,8 +59,8 @@ class Cell(NamedTuple):
             changed["gap.gravity"] = GRAVITY.get(self.task, 2.0)
         elif self.gap == "gear 0.5":
             changed["gap.gear"] = 0.5
-        if self.setting in SETTINGS:
-            changed["setting"] = self.setting
+        if self.setting in (*SETTINGS, RIVALS):
+            changed["setting"] = SETTINGS[0] if self.setting == RIVALS else self.setting
         elif self.setting == "converged oracle":
             changed["oracle.step_multiple"] = CONVERGED
         return changed

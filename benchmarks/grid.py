@@ -2,12 +2,15 @@
 
     python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
 
+``--settings`` besides those of Telepath: "oracle", "converged oracle", and "rivals" for every rival of that cell.
+
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
 checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
 and seed. A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -26,7 +29,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
 from telepath.episodes import load_arrays
 from telepath.evaluation.evidence import HELDOUT_POLICIES
 from telepath.evaluation.scores import correlation
@@ -77,28 +80,44 @@ class Workspace:
             node[leaf] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
-    def repro(self, stage: str) -> list[str]:
-        """Bring a stage up to date; returns the names of the stages that had to run. The log stays in the workspace."""
-        with (self.folder / "repro.log").open("w+") as log:
-            command = ["dvc", "repro", stage]
-            running = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that dvc and its stage can be stopped together
-            )
-            while running.poll() is None:
-                # A stage keeps its checkpoint when it is stopped so; nothing goes on behind the user's back.
-                if STOP.wait(0.2):
-                    os.killpg(running.pid, signal.SIGINT)
-                    running.wait()
-            log.seek(0)
-            text = log.read()
-        if running.returncode != 0:
-            raise RuntimeError(text.strip().splitlines()[-1])
-        return [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
+    def repro(self, target: str) -> dict[str, float]:
+        """Bring a stage or a pipeline up to date; returns the seconds of each stage that had to run.
+
+        The log stays in the workspace.
+        """
+        running = subprocess.Popen(
+            ["dvc", "repro", target],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that dvc and its stage can be stopped together
+        )
+        watch = threading.Thread(target=stop_with_us, args=(running,), daemon=True)
+        watch.start()
+        begun: list[tuple[str, float]] = []
+        lines = []
+        assert running.stdout is not None
+        with (self.folder / "repro.log").open("w") as log:
+            for line in running.stdout:
+                log.write(line)
+                log.flush()
+                lines.append(line)
+                if line.startswith("Running stage"):
+                    begun.append((line.split("'")[1].rpartition(":")[2], time.monotonic()))
+        begun.append(("", time.monotonic()))
+        if running.wait() != 0:
+            raise RuntimeError(lines[-1].strip() if lines else f"dvc ended with {running.returncode}")
+        return {stage: after - at for (stage, at), (_, after) in itertools.pairwise(begun)}
+
+
+def stop_with_us(running: "subprocess.Popen[str]") -> None:
+    """Interrupt dvc and its stage where we are asked to stop: it keeps its checkpoint, and nothing runs on unseen."""
+    while running.poll() is None:
+        if STOP.wait(0.2):
+            os.killpg(running.pid, signal.SIGINT)
+            running.wait()
 
 
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -108,6 +127,11 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
         table = pd.read_csv(data / "oracle" / "returns.csv")
         curve = pd.read_csv(data / "oracle" / "curve.csv")
         return {"returns": returns(table), "target_steps": int(curve["steps"].iloc[-1])}
+    if cell.setting == RIVALS:
+        tables = [pd.read_csv(path) for path in sorted((data / "rivals").glob("*/returns.csv"))]
+        judged = pd.concat([pd.read_csv(data / "evaluation" / "returns.csv"), *tables])
+        steps = pd.read_csv(folder / "reports" / "rivals.csv").set_index("agent")["steps"]
+        return {"returns": returns(judged), "target_steps": steps.astype(int).to_dict()}
     facts = json.loads((data / "evaluation" / "facts.json").read_text())
     diary = pd.read_csv(data / "target" / "rounds.csv")
     rounds = diary.merge(pd.read_csv(data / "evaluation" / "rounds.csv")[["round", "return"]], on="round")
@@ -139,12 +163,15 @@ def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool)
             return f"source {cell.task} seed {cell.seed}: {minutes:.1f} min"
         path = CELLS / f"{cell.name}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        # A cell out of the cache takes seconds: what it cost is what it cost when it ran.
-        main = "train_target" if cell.target == "evaluate" else "train_oracle"
+        # A stage out of the cache takes no time: what it cost is what it cost when it ran.
+        stages = known.get("stage_minutes", {}) | {stage: round(seconds / 60, 2) for stage, seconds in ran.items()}
+        main = "train_oracle" if cell.target == "evaluate_oracle" else "train_target"
         found = measure(cell, workspace.folder)
         kept = round(minutes, 2) if main in ran else known.get("minutes")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**cell._asdict(), "minutes": kept, **found}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({**cell._asdict(), "minutes": kept, "stage_minutes": stages, **found}, indent=1) + "\n"
+        )
         means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
         return f"{cell.name}: {minutes:.1f} min; {means}"
     finally:
@@ -175,7 +202,7 @@ def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: in
 
 def sources(cells: Iterable[Cell]) -> list[Cell]:
     """One cell for each source that must be trained."""
-    return list({cell.source(): cell for cell in cells if cell.target == "evaluate"}.values())
+    return list({cell.source(): cell for cell in cells if "oracle" not in cell.setting}.values())
 
 
 def main() -> None:
@@ -184,7 +211,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, usable_cpus()))
     parser.add_argument("--tasks", nargs="+", choices=RATES, default=list(RATES))
     parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]], default=list(GAPS))
-    every = [*SETTINGS, "oracle", "converged oracle"]
+    every = [*SETTINGS, "oracle", "converged oracle", RIVALS]
     parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     asked = parser.parse_args()

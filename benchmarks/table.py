@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS
+from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS
 from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
 
 FOLDER = Path(__file__).resolve().parent.parent / "reports" / "benchmark"
@@ -198,7 +198,7 @@ def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Read the cells and write."""
-    cells = load_cells(FOLDER / "cells")
+    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] != RIVALS]
     if not cells:
         raise SystemExit("no finished cells in reports/benchmark/cells; run `python -m benchmarks.grid` first")
     table, diary = results(cells), rounds(cells)

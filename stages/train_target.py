@@ -30,6 +30,7 @@ from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
 from telepath.settings import TargetSettings
+from telepath.transfer.knowledge import Knowledge, good_return
 from telepath.transfer.labels import Labels, segments_of
 from telepath.transfer.target import Refinement
 
@@ -58,17 +59,21 @@ def prepare(
         labeller = labeller_of(source, exploration, labels.scale, rates)
         labels = labels._replace(replay=[labeller.label(episode) for episode in exploration])
     rng = np.random.default_rng(seed)
+    known = Knowledge(
+        segments_of(labels, source, params.label, task.action_repeat),
+        choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
+        good_return(source),
+        Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
+    )
     return Refinement(
         environment,
         agent,
         learner,
         Reenactor(agent.model, belief, labels.scale, rates, params.label),
-        segments_of(labels, source, params.label, task.action_repeat),
-        choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
+        known,
         labels,
         labeller,
         exploration,
-        Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
         task.refine_steps,
         task.refine_ratio,
         settings or params.target,

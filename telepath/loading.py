@@ -27,12 +27,13 @@ from telepath.runtime.store import load_state
 
 @dataclass(frozen=True)
 class State:
-    """What an agent remembers of its B episodes: what it believes, its last action (B, A), and where its random numbers
-    are. To be handed back, not to be looked into.
+    """What an agent remembers of its B episodes: what it believes, its last action (B, A), the steps (B, 1) that each
+    has lasted, and where its random numbers are. To be handed back, not to be looked into.
     """
 
     latent: Latent
     action: Tensor
+    age: Tensor
     generator: Tensor
 
 
@@ -54,7 +55,7 @@ class LoadedAgent:
     def __init__(self, agent: Agent):
         self.task = agent.task
         self.model, self.actor = agent.model, agent.behavior.steady
-        self.noise = agent.settings.exploit_noise
+        self.noise, self.pace = agent.settings.exploit_noise, agent.pace
         self.observation_dim, self.action_dim = self.model.observation_dim, self.model.action_dim
 
     @torch.no_grad()
@@ -93,8 +94,14 @@ class LoadedAgent:
         latent, _ = self.model.observe_step(state.latent, state.action, embedding, generator)
         mean, std = self.actor(latent.feature)
         drawn = mean if generator is None else Gaussian(mean, self.noise * std).sample(generator)
-        action = drawn.clamp(-1, 1)
-        after = State(latent, action, state.generator if generator is None else generator.get_state())
+        # An agent of a slower rate sees and decides at its own pace; between, all stays as it is.
+        due = state.age % self.pace == 0
+        latent = Latent(
+            torch.where(due, latent.deter, state.latent.deter), torch.where(due, latent.stoch, state.latent.stoch)
+        )
+        action = torch.where(due, drawn.clamp(-1, 1), state.action)
+        drawn_from = state.generator if generator is None or not due.any() else generator.get_state()
+        after = State(latent, action, state.age + 1, drawn_from)
         # A copy: the caller may scale it in place, and the state must not notice.
         return action.numpy().reshape(*given.shape[:-1], self.action_dim).copy(), after
 
@@ -114,7 +121,8 @@ class LoadedAgent:
 
     def _initial(self, batch: int, seed: int) -> State:
         generator = torch.Generator().manual_seed(seed)
-        return State(self.model.initial(batch), torch.zeros(batch, self.action_dim), generator.get_state())
+        action, age = torch.zeros(batch, self.action_dim), torch.zeros(batch, 1, dtype=torch.int64)
+        return State(self.model.initial(batch), action, age, generator.get_state())
 
     def _renewed(self, state: State, first: Any) -> State:
         begins = np.asarray(first)
@@ -122,4 +130,4 @@ class LoadedAgent:
             raise UserError(f"first: {begins.dtype} of shape {begins.shape}; expected ({len(state.action)},) booleans")
         goes_on = torch.from_numpy(~begins).unsqueeze(1)
         latent = Latent(state.latent.deter * goes_on, state.latent.stoch * goes_on)
-        return State(latent, state.action * goes_on, state.generator)
+        return State(latent, state.action * goes_on, state.age * goes_on, state.generator)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import dreamer, labelling, updates
+from benchmarks import dreamer, labelling, rivals, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
@@ -81,6 +81,24 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     text = page(table, held)
     assert "| walker-walk | mass 1.5 | 800 (2) |" in text
     assert all(title in text for title in COLUMNS.values())
+
+
+def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
+    def cell(seed: int, pada: float) -> dict[str, Any]:
+        key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed}
+        returns = {"telepath": [700.0, 900.0], "pada": [pada, pada], "zero_shot": [10.0]}
+        stages = {"train_target": 4.0, "train_rival@pada": 1.5, "evaluate_rival@pada": 0.1}
+        return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
+
+    rows = rivals.results([cell(0, 100.0), cell(1, 300.0)])
+    assert rows[rows["agent"] == "pada"]["return"].tolist() == [100, 300]
+    assert rows[rows["agent"] == "pada"]["minutes"].tolist() == [1.5, 1.5]
+    assert rows[rows["agent"] == "zero_shot"][["steps", "minutes"]].isna().all(axis=None)
+    text = rivals.page(rows, {"pada": "the simulator"})
+    assert "| PADA | 200 | 100 to 300 | 100 to 300 | 2 | 80 | 1.5 | the simulator |" in text
+    assert text.index("**Telepath**") < text.index("| PADA |")
+    rivals.draw(rows, tmp_path / "rivals.png")
+    assert (tmp_path / "rivals.png").stat().st_size > 1000
 
 
 def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from telepath.dreamer.behavior import Actor, Behavior
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
+from telepath.envs.rollout import ActionHold, Policy
 from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.files import one_line
@@ -20,16 +21,18 @@ from telepath.settings import DreamerSettings
 class Agent(nn.Module):
     """A world model and a behavior for a task with ``observation_dim`` and ``action_dim``."""
 
-    def __init__(self, task: str, observation_dim: int, action_dim: int, settings: DreamerSettings):
+    def __init__(self, task: str, observation_dim: int, action_dim: int, settings: DreamerSettings, pace: int = 1):
+        """``pace``: steps for which each action is held, where the agent knows a slower control rate."""
         super().__init__()
-        self.task, self.settings = task, settings
+        self.task, self.settings, self.pace = task, settings, pace
         self.model = WorldModel(observation_dim, action_dim, settings)
         self.behavior = Behavior(self.model.feature_dim, action_dim, settings)
 
-    def policy(self, *, noise: float | None = None, seed: int = 0) -> "AgentPolicy":
+    def policy(self, *, noise: float | None = None, seed: int = 0) -> Policy:
         """The steady actor, as it is judged: with ``exploit_noise`` of its noise, or with the share given."""
         noise = self.settings.exploit_noise if noise is None else noise
-        return AgentPolicy(self.model, self.behavior.steady, noise=noise, seed=seed)
+        policy = AgentPolicy(self.model, self.behavior.steady, noise=noise, seed=seed)
+        return policy if self.pace == 1 else ActionHold(policy, self.pace)
 
     def explorer(self, *, seed: int) -> "AgentPolicy":
         """The actor as it is at this update, with all of its noise: what collects while it learns."""
@@ -46,6 +49,7 @@ class Agent(nn.Module):
             "observation_dim": self.model.observation_dim,
             "action_dim": self.model.action_dim,
             "settings": self.settings.model_dump(),
+            "pace": self.pace,
             "weights": dict(self.state_dict()),
         }
 
@@ -63,11 +67,13 @@ class Agent(nn.Module):
         try:
             settings = DreamerSettings(**stored["settings"])
             task, dims = str(stored["task"]), (int(stored["observation_dim"]), int(stored["action_dim"]))
+            if (pace := int(stored["pace"])) < 1:
+                raise ValueError(f"its pace is {pace} steps")
             with torch.device("meta"):  # shapes alone: nothing is made room for before they fit
                 wanted = {name: tensor.shape for name, tensor in cls(task, *dims, settings).state_dict().items()}
             if wanted != {name: tensor.shape for name, tensor in stored["weights"].items()}:
                 raise ValueError("its weights do not fit its settings")
-            agent = cls(task, *dims, settings)
+            agent = cls(task, *dims, settings, pace)
             agent.load_state_dict(stored["weights"])
         except Exception as error:
             reason = f"holds an agent that cannot be built ({one_line(error)})"

@@ -15,23 +15,21 @@ BURN_IN = 4
 
 
 class Anchor:
-    """An agent, asked for its actions in its own world model and at its own control rate."""
+    """An agent, asked for its actions in its own world model and at its own pace."""
 
-    def __init__(self, agent: Agent, hold: int = 1):
-        """``hold``: steps here for one of the agent's own."""
-        self.agent, self.hold = agent, hold
+    def __init__(self, agent: Agent):
+        self.agent = agent
 
     @torch.no_grad()
     def actions(self, batch: Batch) -> Tensor:
         """The mean actions (n, B, A) after each of the window's last n records.
 
-        Where one of the agent's steps takes ``hold`` steps here, ``hold`` filters run interleaved, each on every
-        ``hold``-th record with the mean action since: the agent sees the pace that it knows, and is asked at every
-        record all the same.
+        Where one of the agent's steps takes k here, k filters run interleaved, each on every k-th record with the mean
+        action since: the agent sees the pace that it knows, and is asked at every record all the same.
         """
         length, width, _ = batch.observation.shape
         # A window too short for that pace is read at a faster one.
-        hold = max(1, min(self.hold, length // (2 * BURN_IN)))
+        hold = max(1, min(self.agent.pace, length // (2 * BURN_IN)))
         steps = length // hold
         observation = batch.observation[-steps * hold :].reshape(steps, hold * width, -1)
         action = trailing_mean(batch.action, hold)[-steps * hold :].reshape(steps, hold * width, -1)

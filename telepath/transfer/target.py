@@ -3,9 +3,10 @@
 A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what
 happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
 its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
-*With source agent* the first round is the source agent as it came: a transfer that harms is found out and not shipped.
-The second is the actor once it does the same with the target's latents at the source's own pace, and from there on it
-stays near the best policy so far: a round is a step from what works.
+*With source agent* the first rounds are the source agent as it came, asked at every step and, in a faster target, at
+its own pace: a transfer that harms is found out and not shipped. In the next the actor does what the better of them
+does, with the target's latents, and from there on it stays near the best policy so far: a round is a step from what
+works.
 No true reward is read: the environment raises if it is touched.
 """
 
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import Frames, Segments
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Recency, Replay, gather
@@ -35,6 +35,7 @@ from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
 from telepath.transfer.anchor import Anchor
 from telepath.transfer.budget import episodes_per_round
+from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels
 from telepath.transfer.novelty import Cautious, Disagreement
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
@@ -45,6 +46,14 @@ Weights = dict[str, Tensor]
 def copy_of(module: nn.Module) -> Weights:
     """The module's weights and buffers as they are now."""
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+class Snapshot(NamedTuple):
+    """What a round did: its agent's weights and pace, and the reward ensemble's weights."""
+
+    agent: Weights
+    pace: int
+    reward: Weights
 
 
 class Round(NamedTuple):
@@ -68,27 +77,21 @@ class Refinement:
         agent: Agent,
         belief: BeliefLearner,
         reenactor: Reenactor,
-        segments: Segments,
-        frames: Frames,
+        known: Knowledge,
         labels: Labels,
         pool: Labeller,
         exploration: list[Episode],
-        zero_shot: Agent | None,
         steps: int,
         update_ratio: float,
         settings: TargetSettings,
         seed: int,
     ):
-        """``agent`` is trained; ``zero_shot`` is the source agent, where it may be used: the first round's policy.
-
-        ``frames``: source frames that the belief net places in the target's latent space, to fit the reward there too.
-        ``update_ratio``: updates for each of the ``steps``, after the first ones.
-        """
+        """``agent`` is trained; ``update_ratio``: updates for each of the ``steps``, after the first ones."""
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
         self.belief, self.reenactor, self.pool = belief, reenactor, pool
-        self.segments, self.frames = segments, frames
-        self.zero_shot, self.update_ratio = zero_shot, update_ratio
+        self.known = known
+        self.update_ratio = update_ratio
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
@@ -103,8 +106,8 @@ class Refinement:
             BehaviorLearner(agent.model, agent.behavior, cautious, dreamer, seed, ratio, settings.anchor),
         )
         agent.behavior.steady_rate = settings.steady_actor_rate
-        # The source's policy at its own pace, where that is a whole number of steps here.
-        self.anchor = Anchor(zero_shot, max(1, round(ratio))) if zero_shot is not None else None
+        self.given = known.agents(ratio)
+        self.anchor: Anchor | None = None
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.replay = Replay(exploration, Recency(settings.recent, settings.recent_rounds * self.episodes_per_round))
         self.explored = len(exploration)
@@ -112,7 +115,7 @@ class Refinement:
         self.alignments = labels.alignments
         self.updates = 0
         self.rounds: list[Round] = []
-        self.snapshots: list[tuple[Weights, Weights]] = []
+        self.snapshots: list[Snapshot] = []
         self.final_steps = 0
         self.losses = {"reward": math.nan, "belief": math.nan}
         self.refresh()
@@ -122,14 +125,13 @@ class Refinement:
     def updates_due(self, rounds: int) -> int:
         """Updates that must have been made when ``rounds`` rounds are over.
 
-        With a source agent the first round is that as it came, and the second what the first updates made of it: the
-        same behavior, at its own pace, on the target's latents.
+        What was given is rolled out before the first of them, and then what the first updates made of the best of it.
         """
-        given = 2 if self.zero_shot is not None else 0
-        if rounds < given:
+        untrained = len(self.given) + bool(self.given)
+        if rounds < untrained:
             return 0
         per_round = self.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round((rounds - given) * per_round)
+        return self.settings.first_updates + round((rounds - untrained) * per_round)
 
     @property
     def update_budget(self) -> int:
@@ -146,8 +148,8 @@ class Refinement:
                 figures = self.update()
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
-            first = self.zero_shot if not self.rounds else None
-            self.finish_round(first or self.agent)
+            given = self.given[len(self.rounds) :]
+            self.finish_round(given[0] if given else self.agent)
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -191,7 +193,7 @@ class Refinement:
 
     def finish_round(self, agent: Agent) -> None:
         """Keep the agent of this round, see what it does, and label that."""
-        self.snapshots.append((copy_of(agent), copy_of(self.reward)))
+        self.snapshots.append(Snapshot(copy_of(agent), agent.pace, copy_of(self.reward)))
         inferred, confidence = self.roll_out(agent, self.episodes_per_round, keep=True)
         self.labels = self.pool.revise(self.replay.episodes, self.labels)
         self.realign()
@@ -210,11 +212,18 @@ class Refinement:
         self.move_anchor()
 
     def move_anchor(self) -> None:
-        """Stay near the round with the best score from now on."""
-        best = self.best_round
-        if self.anchor is not None and best > 0:
-            self.anchor = Anchor(copy.deepcopy(self.agent))
-            self.anchor.agent.load_state_dict(self.snapshots[best][0])
+        """Stay near the round with the best score from now on, as closely as what was trained so far is worth.
+
+        Where the actor cannot do what the source agent does, there is nothing to be lost, and it is let go.
+        """
+        if not self.given:
+            return
+        anchor = copy.deepcopy(self.agent)
+        self.restore_round(self.best_round, anchor)
+        self.anchor = Anchor(anchor)
+        trained = [r.inferred_return for r in self.rounds[len(self.given) :]]
+        worth = max(trained) / self.known.good_return if trained else 1.0
+        self.learner.behavior.anchor = self.settings.anchor * min(1.0, worth)
 
     @property
     def best_round(self) -> int:
@@ -241,34 +250,36 @@ class Refinement:
             if keep:
                 self.replay.add(episode)
                 self.labels.append(labels.rate)
-        if keep and self.zero_shot is None:
+        if keep and not self.given:
             # A model that began from nothing; one that began as the source's was trained in the source's units.
             self.agent.model.fit_units(self.replay.observations())
         return float(np.mean(returns)), float(np.mean(confidences))
 
     def realign(self) -> None:
         """Search the re-enactments of some segments anew, with the policy's own ideas in the population."""
-        count = min(self.settings.realign, len(self.segments))
+        count = min(self.settings.realign, len(self.known.segments))
         if count == 0:
             return
-        chosen = self.rng.choice(len(self.segments), count, replace=False)
+        chosen = self.rng.choice(len(self.known.segments), count, replace=False)
         seeds = self.rng.integers(2**31, size=count)
-        fresh = self.reenactor.align(self.segments.take(chosen), seeds, self.agent.behavior.steady)
+        fresh = self.reenactor.align(self.known.segments.take(chosen), seeds, self.agent.behavior.steady)
         for field in ("noise", "actions"):
             getattr(self.alignments, field)[chosen] = getattr(fresh, field)
 
     def refresh(self) -> None:
         """Imagine and align all re-enactments under today's model: the labels of an old one would be stale."""
         old = self.alignments
-        self.alignments = self.reenactor.replay(self.segments, old.noise, old.actions)._replace(history=old.history)
-        latent, _ = self.reenactor.latents(self.segments, old.noise, old.actions)
+        self.alignments = self.reenactor.replay(self.known.segments, old.noise, old.actions)._replace(
+            history=old.history
+        )
+        latent, _ = self.reenactor.latents(self.known.segments, old.noise, old.actions)
         labels = self.reenactor.settings
         null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
         weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
         # Besides what was re-enacted: source frames as they were paid, good and bad ones alike, where the belief net
         # places them. What a policy newly does is overrated by a reward that has seen the target's replay alone.
-        placed = self.reenactor.place(self.frames.prefix, self.generator).feature
-        paid = torch.from_numpy(self.frames.rate)
+        placed = self.reenactor.place(self.known.frames.prefix, self.generator).feature
+        paid = torch.from_numpy(self.known.frames.rate)
         self.imagined = (
             torch.cat([latent.feature.transpose(0, 1).flatten(0, 1), placed]),
             torch.cat([torch.from_numpy(self.alignments.rate).flatten(), paid]),
@@ -291,15 +302,19 @@ class Refinement:
     @property
     def best_trained(self) -> int:
         """The round with the best score among those that were trained; finalists first."""
-        first = int(self.zero_shot is not None)
+        first = len(self.given)
         numbers = range(first, len(self.rounds)) if len(self.rounds) > first else range(len(self.rounds))
         return max(numbers, key=lambda n: (self.final_scores.get(n, -math.inf), self.rounds[n].inferred_return))
 
     def take_up(self, number: int) -> None:
         """Go back to the agent and the reward ensemble of a round."""
-        agent, reward = self.snapshots[number]
-        self.agent.load_state_dict(agent)
-        self.reward.load_state_dict(reward)
+        self.restore_round(number, self.agent)
+        self.reward.load_state_dict(self.snapshots[number].reward)
+
+    def restore_round(self, number: int, agent: Agent) -> None:
+        """Make the agent what it was in a round."""
+        agent.load_state_dict(self.snapshots[number].agent)
+        agent.pace = self.snapshots[number].pace
 
     # -- what is left behind ------------------------------------------------------------------------------------------
 
@@ -319,12 +334,12 @@ class Refinement:
     def policies(self) -> dict[str, Any]:
         """What the evaluation looks at: every round's agent, the count of steps, and a reward ensemble.
 
-        The ensemble is the shipped round's, or where zero-shot is shipped, the best other round's, ``trained``.
+        The ensemble is the shipped round's, or where the source agent is shipped, the best other round's, ``trained``.
         """
         return {
-            "rounds": [self.agent.artefact() | {"weights": agent} for agent, _ in self.snapshots],
+            "rounds": [self.agent.artefact() | {"weights": s.agent, "pace": s.pace} for s in self.snapshots],
             "trained": self.best_trained,
-            "reward": self.snapshots[self.best_trained][1],
+            "reward": self.snapshots[self.best_trained].reward,
             "target_steps": self.target_steps,
         }
 
@@ -343,7 +358,7 @@ class Refinement:
             "rng": self.rng.bit_generator.state,
             "updates": self.updates,
             "rounds": [tuple(row) for row in self.rounds],
-            "snapshots": self.snapshots,
+            "snapshots": [tuple(snapshot) for snapshot in self.snapshots],
             "losses": self.losses,
             "alignments": tuple(self.alignments),
             "imagined": self.imagined,
@@ -363,7 +378,7 @@ class Refinement:
         self.rng.bit_generator.state = state["rng"]
         self.updates, self.losses = state["updates"], state["losses"]
         self.rounds = [Round(*row) for row in state["rounds"]]
-        self.snapshots = state["snapshots"]
+        self.snapshots = [Snapshot(*snapshot) for snapshot in state["snapshots"]]
         self.alignments = Alignments(*state["alignments"])
         self.imagined = tuple(state["imagined"])
         self.replay.restore(state["replay"])

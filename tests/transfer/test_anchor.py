@@ -46,7 +46,8 @@ def test_an_anchor_does_what_its_agent_would_do_after_each_record(agent: Agent) 
 @pytest.mark.parametrize("length", [16, 17])
 def test_an_agent_of_a_slower_rate_is_asked_at_its_own_pace(agent: Agent, length: int) -> None:
     batch = window(length)
-    wanted = Anchor(agent, hold=2).actions(batch)
+    agent.pace = 2
+    wanted = Anchor(agent).actions(batch)
     assert wanted.shape == (16 - 2 * BURN_IN, 3, 1)
     since = (batch.action + torch.cat([batch.action[:1] * 0, batch.action[:-1]])) / 2
     since[0] = batch.action[0]
@@ -57,7 +58,8 @@ def test_an_agent_of_a_slower_rate_is_asked_at_its_own_pace(agent: Agent, length
 
 
 def test_a_window_too_short_for_the_pace_still_says_something(agent: Agent) -> None:
-    wanted = Anchor(agent, hold=10).actions(window(16))
+    agent.pace = 10
+    wanted = Anchor(agent).actions(window(16))
     assert len(wanted) > 0
     assert torch.isfinite(wanted).all()
 

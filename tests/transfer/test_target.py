@@ -15,6 +15,7 @@ from telepath.dreamer.behavior import departure
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings
+from telepath.transfer.knowledge import Knowledge, good_return
 from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
 from telepath.transfer.reward import RewardEnsemble, RewardLearner
 from telepath.transfer.target import Refinement, copy_of
@@ -37,7 +38,7 @@ def tiny(params: Params, small: DreamerSettings) -> Params:
         }
     )
     target = params.target.model_copy(
-        update={"rounds": 3, "first_updates": 4, "realign": 2, "finalists": 2, "final_episodes": 1}
+        update={"rounds": 4, "first_updates": 4, "realign": 2, "finalists": 2, "final_episodes": 1}
     )
     return params.model_copy(update={"dreamer": small, "label": labels, "target": target})
 
@@ -71,21 +72,24 @@ class Transfer:
             NoScratch(),  # type: ignore[arg-type]
         )
 
-    def refinement(self, zero_shot: Agent | None = None) -> Refinement:
+    def refinement(self, source_agent: Agent | None = None) -> Refinement:
         labels = self.label()
         learner = BeliefLearner(self.belief, self.agent.model, self.tiny.belief, 0.1, np.random.default_rng(0))
-        segments = segments_of(labels, self.source, self.tiny.label, 2)
+        known = Knowledge(
+            segments_of(labels, self.source, self.tiny.label, 2),
+            choose_frames(self.source, 20, 3, 2, np.random.default_rng(0)),
+            good_return(self.source),
+            source_agent,
+        )
         return Refinement(
             self.environment,  # type: ignore[arg-type]
             self.agent,
             learner,
             self.reenactor,
-            segments,
-            choose_frames(self.source, 20, 3, 2, np.random.default_rng(0)),
+            known,
             labels,
             self.pool,
             self.exploration,
-            zero_shot,
             400,
             0.15,
             self.tiny.target,
@@ -206,16 +210,16 @@ def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_fina
     refinement, progress = Transfer(tiny).refinement(), Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert progress.count == refinement.updates == refinement.update_budget
-    assert len(refinement.rounds) == len(refinement.snapshots) == 3
+    assert len(refinement.rounds) == len(refinement.snapshots) == tiny.target.rounds
     assert all(episode.reward is None for episode in refinement.replay.episodes)
-    # 3 exploration episodes, 2 a round in 3 rounds, and one for each of 2 finalists; 40 steps each.
-    assert refinement.target_steps == (3 + 2 * 3 + 2) * 40 <= 3 * 40 + 400
+    # 3 exploration episodes, 2 a round in 4 rounds, and one for each of 2 finalists; 40 steps each.
+    assert refinement.target_steps == (3 + 2 * 4 + 2) * 40 <= 3 * 40 + 400
     diary = refinement.diary()
     assert diary["final_score"].notna().sum() == 2
     best = diary.loc[diary["final_score"].idxmax()]
     assert best["shipped"] == 1
     assert diary["shipped"].sum() == 1
-    shipped, _ = refinement.snapshots[int(best["round"])]
+    shipped = refinement.snapshots[int(best["round"])].agent
     assert all(torch.equal(shipped[name], value) for name, value in refinement.agent.state_dict().items())
 
 
@@ -235,12 +239,13 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     monkeypatch.setattr(Refinement, "roll_out", flatter_the_source)
     progress = Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
-    assert refinement.rounds[0].updates == 0
-    assert refinement.rounds[1].updates == refinement.updates_due(2) == tiny.target.first_updates
-    assert refinement.rounds[2].updates == refinement.updates_due(3) > tiny.target.first_updates
+    assert [r.updates for r in refinement.rounds[:2]] == [0, 0], "at every step, then at its own pace"
+    assert refinement.rounds[2].updates == refinement.updates_due(3) == tiny.target.first_updates
+    assert refinement.rounds[3].updates == refinement.updates_due(4) > tiny.target.first_updates
     assert progress.count == refinement.update_budget
-    assert refinement.shipped == 0
-    assert refinement.best_trained > 0, "the reward ensemble to look at is one that was trained"
+    assert refinement.shipped in (0, 1)
+    assert refinement.agent.pace == 1 + refinement.shipped
+    assert refinement.best_trained > 1, "the reward ensemble to look at is one that was trained"
     for one, other in zip(refinement.agent.parameters(), source.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -264,8 +269,8 @@ def test_with_a_source_agent_the_actor_first_learns_to_do_the_same_as_that(tiny:
         parameter.data += 0.3 * torch.randn_like(parameter)
     longer = tiny.model_copy(update={"target": tiny.target.model_copy(update={"first_updates": 100})})
     refinement = Transfer(longer).refinement(source)
-    assert refinement.anchor is not None
-    assert refinement.anchor.hold == 2, "the source's steps are twice as long"
+    for given in refinement.given:
+        refinement.finish_round(given)
     away = []
     for _ in range(100):
         refinement.update()
@@ -274,27 +279,26 @@ def test_with_a_source_agent_the_actor_first_learns_to_do_the_same_as_that(tiny:
     assert np.mean(away[-10:]) < 0.3 * away[0]
 
 
-def test_the_anchor_is_the_best_round_so_far(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([5.0, 3.0, 9.0, 1.0, 1.0])
+def test_the_anchor_is_the_best_round_so_far_and_holds_as_far_as_the_actor_is_worth_it(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([3.0, 5.0, 2.0, 9.0, 1.0])
     monkeypatch.setattr(Refinement, "roll_out", lambda self, agent, episodes, *, keep: (next(scores), 1.0))
     torch.manual_seed(7)
-    source = Agent("point", 2, 1, tiny.dreamer)
-    refinement = Transfer(tiny).refinement(source)
-    first = refinement.anchor
-    assert first is not None
-    assert first.agent is source
-    refinement.finish_round(source)
-    for parameter in refinement.agent.behavior.parameters():
-        parameter.data += 1
-    refinement.finish_round(refinement.agent)
-    assert refinement.anchor is first
-    refinement.finish_round(refinement.agent)
-    for parameter in refinement.agent.behavior.parameters():
-        parameter.data -= 1
-    assert refinement.anchor is not None
-    assert refinement.anchor.hold == 1
-    for name, value in refinement.anchor.agent.state_dict().items():
-        assert torch.equal(value, refinement.snapshots[2][0][name])
+    refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
+    refinement.known = refinement.known._replace(good_return=8.0)
+    paces, pulls = [], []
+    for number in range(5):
+        for parameter in refinement.agent.behavior.parameters():
+            parameter.data += 1
+        refinement.finish_round(refinement.given[number] if number < 2 else refinement.agent)
+        assert refinement.anchor is not None
+        paces.append(refinement.anchor.agent.pace)
+        pulls.append(refinement.learner.behavior.anchor / tiny.target.anchor)
+    assert paces == [1, 2, 2, 1, 1]
+    assert pulls == [1, 1, 2 / 8, 1, 1]
+    for name, value in refinement.anchor.agent.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(value, refinement.snapshots[3].agent[name])
 
 
 @pytest.mark.parametrize("with_source", [False, True])
