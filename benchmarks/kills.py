@@ -31,7 +31,7 @@ from stages.unlock import LOCK, unlock
 
 LONGER = {
     "source.training.first_updates": 60,
-    "oracle.training.first_updates": 60,
+    "oracle.first_updates": 60,
     "explore.update_ratio": 0.06,
     "belief.updates": 250,
     "label.segments": 24,

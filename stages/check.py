@@ -38,11 +38,11 @@ def main(params: Params, context: Context) -> None:
             f"final_episodes; give at least {least} or ask for fewer of them"
         )
     away = round(params.oracle.step_multiple * (task.explore_steps + task.refine_steps))
-    for key, environment, steps, training in (
+    for key, environment, steps, judgement in (
         (f"{name}.source_steps", source, task.source_steps, params.source.training),
-        ("oracle.step_multiple", target, away, params.oracle.training),
+        ("oracle.step_multiple", target, away, params.oracle),
     ):
-        judged = training.finalists * training.final_episodes
+        judged = judgement.finalists * judgement.final_episodes
         least = (params.source.seed_episodes + judged) * environment.episode_steps
         if steps < least:
             raise UserError(

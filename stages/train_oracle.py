@@ -1,4 +1,6 @@
-"""The oracle: the same Dreamer trained in the target *with* its reward, at Telepath's number of target steps."""
+"""The oracle: the same Dreamer trained in the target *with* its reward, at Telepath's number of target steps and of
+updates a step.
+"""
 
 from stages.artefacts import ORACLE_AGENT, ORACLE_CURVE
 from stages.harness import Context, run
@@ -18,7 +20,7 @@ def main(params: Params, context: Context) -> None:
         environment,
         seed_episodes(environment, params.source.seed_episodes, seed),
         params.dreamer,
-        params.oracle.training,
+        params.oracle.training(task.refine_ratio),
         steps=round(params.oracle.step_multiple * (task.explore_steps + task.refine_steps)),
         seed=seed,
         rate_ratio=rate_ratio(task.action_repeat, params.gap.action_repeat),

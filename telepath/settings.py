@@ -118,10 +118,21 @@ class SourceSettings(Settings):
 
 
 class OracleSettings(Settings):
-    """The oracle: ``step_multiple`` times Telepath's target steps; at 1 the rival, at more what is feasible at all."""
+    """The oracle: ``step_multiple`` times Telepath's target steps; at 1 the rival, at more what is feasible at all.
+
+    After ``first_updates`` it makes as many updates a step as the task's refinement does; the rest is as in
+    ``OnlineSettings``.
+    """
 
     step_multiple: Positive
-    training: OnlineSettings
+    first_updates: Count
+    finalists: Count
+    final_episodes: Count
+
+    def training(self, update_ratio: float) -> OnlineSettings:
+        """How it is trained, with ``update_ratio`` updates a step."""
+        rest = self.model_dump(exclude={"step_multiple"})
+        return OnlineSettings(update_ratio=update_ratio, **rest)
 
 
 class ExploreSettings(Settings):
