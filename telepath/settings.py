@@ -64,7 +64,10 @@ class GapSettings(Settings):
 
 
 class DreamerSettings(Settings):
-    """World model, actor and critic: sizes, losses and optimisers, the same for source, oracle and target."""
+    """World model, actor and critic: sizes, losses, optimisers and replay, the same for source, oracle and target.
+
+    ``recent`` is the share of every batch that comes from the last ``recent_episodes`` alone.
+    """
 
     deter: Width
     stoch: Width
@@ -72,6 +75,8 @@ class DreamerSettings(Settings):
     layers: Depth
     batch: Width
     length: Annotated[int, Field(ge=2, le=10**9)]
+    recent: Fraction
+    recent_episodes: Count
     starts: Count
     horizon: Count
     discount: Annotated[float, Field(gt=0, lt=1)]
@@ -228,8 +233,7 @@ class TargetSettings(Settings):
     """Refinement of the target policy.
 
     A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
-    rolled out ``final_episodes`` times more; the inferred return decides which is shipped. ``recent`` is the share of
-    every batch that comes from the last ``recent_rounds`` alone.
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
 
     ``frames``: source frames that the belief net places, for the reward ensemble. ``anchor``: weight of the squared
     distance of actions from those of the best policy so far, against a return of range 1. ``caution``: what a unit of
@@ -239,8 +243,6 @@ class TargetSettings(Settings):
 
     rounds: Count
     first_updates: Count
-    recent: Fraction
-    recent_rounds: Count
     realign: CountOrNone
     belief_every: Count
     members: Annotated[int, Field(ge=1, le=100)]

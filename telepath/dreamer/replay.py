@@ -8,6 +8,7 @@ from torch import Tensor
 
 from telepath.episodes import Array, Episode
 from telepath.errors import UserError
+from telepath.settings import DreamerSettings
 
 
 class Batch(NamedTuple):
@@ -31,6 +32,11 @@ class Recency(NamedTuple):
 
     share: float
     episodes: int
+
+    @staticmethod
+    def of(settings: DreamerSettings) -> "Recency":
+        """As the settings have it."""
+        return Recency(settings.recent, settings.recent_episodes)
 
 
 class Replay:

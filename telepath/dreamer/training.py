@@ -15,7 +15,7 @@ import torch
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Replay
+from telepath.dreamer.replay import Batch, Recency, Replay
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
@@ -67,7 +67,7 @@ class OnlineTraining:
             ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
             BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, rate_ratio),
         )
-        self.replay = Replay(episodes)
+        self.replay = Replay(episodes, Recency.of(dreamer))
         self.agent.model.fit_units(self.replay.observations())
         self.seed_episodes, self.seed_steps = len(episodes), self.replay.steps
         if self.collect_budget < self.seed_steps:

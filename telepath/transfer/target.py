@@ -109,7 +109,7 @@ class Refinement:
         self.given = known.agents(ratio)
         self.anchor: Anchor | None = None
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
-        self.replay = Replay(exploration, Recency(settings.recent, settings.recent_rounds * self.episodes_per_round))
+        self.replay = Replay(exploration, Recency.of(dreamer))
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments
