@@ -214,7 +214,8 @@ class Refinement:
     def move_anchor(self) -> None:
         """Stay near the round with the best score from now on, as closely as what was trained so far is worth.
 
-        Where the actor cannot do what the source agent does, there is nothing to be lost, and it is let go.
+        Where the actor cannot do what the source agent does, there is nothing to be lost, and it is let go. What is
+        worth half of a good source episode is held in full. The mean over the rounds: single episodes are won by luck.
         """
         if not self.given:
             return
@@ -222,7 +223,7 @@ class Refinement:
         self.restore_round(self.best_round, anchor)
         self.anchor = Anchor(anchor)
         trained = [r.inferred_return for r in self.rounds[len(self.given) :]]
-        worth = max(trained) / self.known.good_return if trained else 1.0
+        worth = float(np.mean(trained)) / (0.5 * self.known.good_return) if trained else 1.0
         self.learner.behavior.anchor = self.settings.anchor * min(1.0, worth)
 
     @property

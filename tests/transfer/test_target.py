@@ -286,7 +286,7 @@ def test_the_anchor_is_the_best_round_so_far_and_holds_as_far_as_the_actor_is_wo
     monkeypatch.setattr(Refinement, "roll_out", lambda self, agent, episodes, *, keep: (next(scores), 1.0))
     torch.manual_seed(7)
     refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
-    refinement.known = refinement.known._replace(good_return=8.0)
+    refinement.known = refinement.known._replace(good_return=8.0)  # half of which is held in full
     paces, pulls = [], []
     for number in range(5):
         for parameter in refinement.agent.behavior.parameters():
@@ -296,7 +296,7 @@ def test_the_anchor_is_the_best_round_so_far_and_holds_as_far_as_the_actor_is_wo
         paces.append(refinement.anchor.agent.pace)
         pulls.append(refinement.learner.behavior.anchor / tiny.target.anchor)
     assert paces == [1, 2, 2, 1, 1]
-    assert pulls == [1, 1, 2 / 8, 1, 1]
+    assert pulls == [1, 1, 2 / 4, 1, 4 / 4]
     for name, value in refinement.anchor.agent.state_dict().items():  # type: ignore[union-attr]
         assert torch.equal(value, refinement.snapshots[3].agent[name])
 
