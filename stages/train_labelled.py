@@ -15,8 +15,9 @@ from telepath.alignment.labeller import Labeller
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
-from telepath.baselines.catalogue import make_labeller, save_policy
+from telepath.baselines.catalogue import make_labeller
 from telepath.baselines.likeness import LikenessLabels
+from telepath.baselines.rival import save_policy
 from telepath.config import Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from telepath.alignment.rates import Rates
-from telepath.baselines.catalogue import POLICIES, load_policy, make_rival, save_policy
+from telepath.baselines.catalogue import POLICIES, load_policy, make_rival
 from telepath.baselines.pada import AdaptedPolicy
-from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample
+from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample, save_policy
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
 from telepath.errors import UserError
