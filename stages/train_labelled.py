@@ -1,7 +1,7 @@
 """Telepath's own target agent and refinement, on the labels of another measure, named by the argument.
 
 Everything but the labels is the same: the exploration, the agent that begins, the budget, the rounds, the judgement.
-Re-enactments in imagination, for which the rivals have no counterpart, weigh nothing.
+Re-enactments in imagination and the source's rewarded frames, for which the rivals have no counterpart, weigh nothing.
 """
 
 import sys

@@ -31,7 +31,9 @@ RIVALS = {
 EVERYONE = NAMES | RIVALS
 """All agents that are shown, in their order: those of the main pipeline, PADA among them, then the other rivals."""
 
-LABELLED = dict.fromkeys(("ot", "temporal_ot", "orca", "gaifo"), "; of the source's rewards only episodes' returns")
+LABELLED = dict.fromkeys(
+    ("ot", "temporal_ot", "orca", "gaifo"), "; of the source's rewards only episodes' returns and the range"
+)
 LABELLED["dtw"] = ""
 """Telepath's agent with other labels -> what it sees less of than Telepath does."""
 
