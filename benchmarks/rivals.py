@@ -16,17 +16,15 @@ import pandas as pd
 from benchmarks.cells import RIVALS, SETTINGS
 from benchmarks.table import CONFIDENCE, FOLDER, load_cells
 from telepath.config import load
-from telepath.evaluation.agents import BLUE, FAINT, INK, NAMES
+from telepath.evaluation.agents import BLUE, FAINT, INK
 from telepath.evaluation.figures import drawing, percent
 from telepath.evaluation.page import table
-from telepath.evaluation.rivals import RIVALS as RIVAL_NAMES
-from telepath.evaluation.rivals import what_it_sees
+from telepath.evaluation.rivals import EVERYONE, what_it_sees
 from telepath.evaluation.scores import mean_interval
 from telepath.files import write_atomically
 
-EVERYONE = {**NAMES, **RIVAL_NAMES}
-TRAINED = {"telepath": "train_target", "source": "train_source", "oracle": "train_oracle"}
-"""Who of the reference rows is trained, and in which stage; a rival's stage bears its name."""
+TRAINED = {"telepath": "train_target", "source": "train_source", "oracle": "train_oracle", "pada": "train_pada"}
+"""Who of the main pipeline is trained, and in which stage; another rival's stage bears its name."""
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:

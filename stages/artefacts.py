@@ -28,3 +28,6 @@ def rival_files(rival: str) -> tuple[Path, Path, Path]:
     """A rival's policy, its learning curve and its true returns."""
     folder = RIVALS / rival
     return folder / "policy.safetensors", folder / "curve.csv", folder / "returns.csv"
+
+
+PADA_POLICY, PADA_CURVE, PADA_RETURNS = rival_files("pada")

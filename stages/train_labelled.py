@@ -1,7 +1,7 @@
 """Telepath's own target agent and refinement, on the labels of another measure, named by the argument.
 
 Everything but the labels is the same: the exploration, the agent that begins, the budget, the rounds, the judgement.
-Re-enactments in imagination, for which the rivals have no counterpart, weigh nothing.
+Re-enactments in imagination and the source's rewarded frames, for which the rivals have no counterpart, weigh nothing.
 """
 
 import sys
@@ -15,8 +15,9 @@ from telepath.alignment.labeller import Labeller
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
-from telepath.baselines.catalogue import make_labeller, save_policy
+from telepath.baselines.catalogue import make_labeller
 from telepath.baselines.likeness import LikenessLabels
+from telepath.baselines.rival import save_policy
 from telepath.config import Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically

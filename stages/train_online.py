@@ -4,9 +4,9 @@ import pandas as pd
 
 from stages.artefacts import rival_files
 from stages.harness import Context, run
-from telepath.baselines.catalogue import save_policy
 from telepath.baselines.darc import Darc
 from telepath.baselines.randomised import RandomisedSource
+from telepath.baselines.rival import save_policy
 from telepath.config import Params
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.gaps import rate_ratio, target_environment

@@ -87,7 +87,7 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     def cell(seed: int, pada: float) -> dict[str, Any]:
         key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed}
         returns = {"telepath": [700.0, 900.0], "pada": [pada, pada], "zero_shot": [10.0]}
-        stages = {"train_target": 4.0, "train_rival@pada": 1.5, "evaluate_rival@pada": 0.1}
+        stages = {"train_target": 4.0, "train_pada": 1.5, "evaluate_pada": 0.1}
         return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
 
     rows = rivals.results([cell(0, 100.0), cell(1, 300.0)])
@@ -96,7 +96,7 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     assert rows[rows["agent"] == "zero_shot"][["steps", "minutes"]].isna().all(axis=None)
     text = rivals.page(rows, {"pada": "the simulator"})
     assert "| PADA | 200 | 100 to 300 | 100 to 300 | 2 | 80 | 1.5 | the simulator |" in text
-    assert text.index("**Telepath**") < text.index("| PADA |")
+    assert text.index("| PADA |") < text.index("**Telepath**")
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
 

@@ -16,8 +16,10 @@ TARGET = {
     "label",
     "train_target",
     "train_oracle",
+    "train_pada",
     "evaluate",
     "evaluate_oracle",
+    "evaluate_pada",
     "film",
     "report",
 }
@@ -43,6 +45,7 @@ class TestPipeline:
             "random_return",
             "zero_shot_return",
             "action_hold_return",
+            "pada_return",
             "telepath_return",
             "oracle_return",
             "gap_closure",
@@ -89,7 +92,7 @@ class TestPipeline:
 
     def test_evaluate_episodes_rerun_evaluation_and_report(self, project: Project) -> None:
         project.set(**{"evaluate.episodes": 3})
-        assert project.repro() == {"evaluate", "evaluate_oracle", "film", "report"}
+        assert project.repro() == {"evaluate", "evaluate_oracle", "evaluate_pada", "film", "report"}
 
     def test_a_changed_dtw_reruns_labels_and_what_follows(self, project: Project) -> None:
         path = project.folder / "telepath" / "alignment" / "dtw.py"

@@ -1,4 +1,4 @@
-"""The rivals by name: how one is made, and how its policy is saved and comes back."""
+"""The rivals by name: how one is made, and how its policy comes back from disk."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,12 @@ from telepath.baselines.coverage import coverage_likeness
 from telepath.baselines.discriminator import DiscriminatorLabels
 from telepath.baselines.likeness import LikenessLabels, Standing, scaled_tracks
 from telepath.baselines.pada import Pada, adapted_policy
-from telepath.baselines.rival import Allowed, Rival
+from telepath.baselines.rival import Allowed, Rival, read_policy
 from telepath.baselines.temporal_transport import temporal_likeness
 from telepath.baselines.transport import transport_likeness
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import Policy
 from telepath.episodes import Episode
-from telepath.errors import UserError
-from telepath.files import one_line
 from telepath.rival_settings import (
     AimeSettings,
     BcoSettings,
@@ -30,7 +28,6 @@ from telepath.rival_settings import (
     TemporalTransportSettings,
     TransportSettings,
 )
-from telepath.runtime.store import load_state, save_state
 
 
 def agent_s_policy(stored: dict[str, Any], path: Path) -> Policy:
@@ -90,20 +87,6 @@ def make_labeller(
     return LikenessLabels(standing, scale, rates, transport_likeness(settings))
 
 
-def save_policy(path: Path, name: str, task: str, artefact: dict[str, Any]) -> None:
-    """Write what a rival has learnt, a tree that ``store`` can hold."""
-    save_state(path, {"rival": name, "task": task} | artefact, kind="rival")
-
-
 def load_policy(path: Path, name: str, task: str) -> Policy:
     """Read a rival's policy; one of another rival or task is a ``UserError``."""
-    stored = load_state(path, kind="rival")
-    try:
-        found = f"{stored['rival']} for {stored['task']}"
-        if found == f"{name} for {task}":
-            return POLICIES[name](stored, path)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}: holds no policy ({one_line(error)}); run `make rivals` to remake it") from None
-    raise UserError(f"{path}: holds {one_line(found)}, not {name} for {task}; run `make rivals` to remake it")
+    return read_policy(path, name, task, POLICIES[name])

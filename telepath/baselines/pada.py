@@ -35,98 +35,36 @@ action with standard deviation 0.5. Different, and why:
 - *The first steps are the source's actions with noise, later ones carry Gaussian noise of their own*; published: noise
   of at most 0.1 on 1 % of the actions. One trajectory without noise does not tell which action does what.
 - *Gradient steps are spread evenly over the target steps*, over all data; published: 5 epochs every 1000 steps over the
-  last 10000. The method adapts within the first episodes, and the loss per data point is the same.
+  last 10000. The method adapts within the first episodes, and the loss per data point is the same. A step is taken
+  while the next action is searched for, in a second thread if there is one: the search has the network before it.
 - *The best candidate of the search is taken*, not the mean of the last elites, so that u, which is one, is kept where
   nothing is better. The spread of the candidates is that of the elites; in the published code its square root. All
-  candidates are judged in one forward pass, those of all environments at once.
+  candidates are judged in one forward pass, those of all environments at once. A search whose elites cost the same but
+  for 1 % (``cem.tolerance``) has ended: the iterations left would change the action by 0.0002 or so.
 - *Cloning*, optional there as well (``clone``): a network learns the CEM actions taken so far, as a - u from s and u,
   and the search begins at what it says. u stays a candidate.
 """
 
+import copy
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from telepath.alignment.cem import search
-from telepath.alignment.rates import Rates
+from telepath.alignment.cem import Cost, search
+from telepath.baselines.home import LearnedSource, SimulatedSource, SourceDynamics
 from telepath.baselines.regression import Fit, Pairs, Regressor
-from telepath.baselines.rival import Allowed, Figures, noisy, resample
+from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import ActionHold, Policy, Recorder
-from telepath.envs.suite import Environment
-from telepath.episodes import Array, Episode
+from telepath.episodes import Array
+from telepath.errors import UserError
 from telepath.rival_settings import PadaSettings, PlainPadaSettings
+from telepath.runtime.device import side_by_side
 from telepath.settings import CemSettings
-
-
-class SourceDynamics(Protocol):
-    """f_source: where the source would be one target step later."""
-
-    def begin(self, seed: int, episode: int) -> None:
-        """The target begins this episode."""
-        ...
-
-    def next(self, state: Array, observation: Array, action: Array) -> Array:
-        """The source's next observation (D,), from the physics state or from the observation (D,) of it."""
-        ...
-
-
-class SimulatedSource:
-    """The source's simulator, reset to the target's state (the published form)."""
-
-    def __init__(self, simulator: Environment):
-        """``simulator``: the source's physics at the target's action repeat."""
-        self.simulator = simulator
-
-    def begin(self, seed: int, episode: int) -> None:
-        """The target begins this episode."""
-        self.start = (seed, episode)
-
-    def next(self, state: Array, observation: Array, action: Array) -> Array:
-        """One step from the physics state, as ``Environment.physics_state`` gives it."""
-        # The same draw as in the target: what a task randomises beside the state, such as a goal, must agree as well.
-        self.simulator.reseed(*self.start)
-        self.simulator.reset(state)
-        return self.simulator.step(action).observation
-
-
-class LearnedSource:
-    """A model of the source, fitted to its transitions: for when there is no simulator that can be reset.
-
-    The transitions are those of the source's observations at the target's rate, which lie on straight lines between
-    the true ones where the target is faster, with the action that was in force when they began.
-    """
-
-    def __init__(self, episodes: list[Episode], rates: Rates, settings: PlainPadaSettings, seed: int):
-        tracks = [resample(episode.observation, rates) for episode in episodes]
-        actions = [
-            episode.action[1 + begins_in(len(track) - 1, rates)]
-            for episode, track in zip(episodes, tracks, strict=True)
-        ]
-        before = torch.from_numpy(np.concatenate([track[:-1] for track in tracks]))
-        after = torch.from_numpy(np.concatenate([track[1:] for track in tracks]))
-        inputs = torch.cat([before, torch.from_numpy(np.concatenate(actions))], 1)
-        self.model = Regressor(inputs.shape[1], before.shape[1], settings.hidden)
-        self.model.fit_units(inputs, after - before)
-        fit = Fit("source model", self.model, settings.lr, settings.batch, seed)
-        for _ in range(settings.source_updates):
-            fit.update(inputs, after - before)
-
-    def begin(self, seed: int, episode: int) -> None:
-        """Which episode it is makes no difference."""
-
-    @torch.no_grad()
-    def next(self, state: Array, observation: Array, action: Array) -> Array:
-        """One step from the observation."""
-        return observation + self.model(torch.from_numpy(np.concatenate([observation, action]))).numpy()
-
-
-def begins_in(count: int, rates: Rates) -> Array:
-    """(count,): the source step, from 0, in which each of so many target steps begins."""
-    return np.floor(np.arange(count) / rates.ratio + 1e-9).astype(np.int64)
 
 
 class Deviation(nn.Module):
@@ -157,9 +95,16 @@ class Deviation(nn.Module):
         """What the network is to say where the target went from ``before`` to ``after``, the source to ``expected``."""
         return after - expected
 
-    def cost(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
-        """The mean of |delta|^2 over the dimensions in units of the spread: (...)."""
-        return (self(observation, wanted, action) / self.scale).square().mean(-1)
+    def cost(self, observation: Tensor, wanted: Tensor) -> Cost:
+        """|delta|^2 for observations (B, D) and source actions (B, A) as what a search minimises over single actions:
+        the mean over the dimensions in units of the spread.
+        """
+        scaled = self.regressor.with_first(torch.cat([observation, wanted], 1), self.scale)
+
+        def cost(candidates: Tensor, rows: Tensor) -> Tensor:
+            return scaled(candidates.squeeze(2) - wanted[rows].unsqueeze(1), rows).square().mean(-1)
+
+        return cost
 
 
 class Difference(Deviation):
@@ -184,6 +129,17 @@ class Difference(Deviation):
     def outcome(before: Tensor, after: Tensor, expected: Tensor) -> Tensor:
         """The target's own change."""
         return after - before
+
+    @torch.no_grad()
+    def cost(self, observation: Tensor, wanted: Tensor) -> Cost:
+        """The same of the two models' difference."""
+        scaled = self.regressor.with_first(observation, self.scale)
+        home = (self.source(torch.cat([observation, wanted], 1)) / self.scale).unsqueeze(1)
+
+        def cost(candidates: Tensor, rows: Tensor) -> Tensor:
+            return (scaled(candidates.squeeze(2), rows) - home[rows]).square().mean(-1)
+
+        return cost
 
 
 class Habit(nn.Module):
@@ -212,13 +168,7 @@ def adapted_action(
 
     The search begins at the habit's action if there is a habit, otherwise at u, which is a candidate in any case.
     """
-
-    def cost(candidates: Tensor, rows: Tensor) -> Tensor:
-        action = candidates.squeeze(2)
-        batch, count, _ = action.shape
-        seen, asked = (part[rows].unsqueeze(1).expand(batch, count, -1) for part in (observation, wanted))
-        return deviation.cost(seen, asked, action)
-
+    cost = deviation.cost(observation, wanted)
     if habit is None:
         return search(cost, wanted.unsqueeze(1), cem, generators).actions.squeeze(1)
     start = habit(observation, wanted).unsqueeze(1)
@@ -241,13 +191,25 @@ class AdaptedPolicy:
         """Observations (B, D) -> actions (B, A) in [-1, 1]."""
         wanted = torch.from_numpy(self.source.act(observation))
         seen = torch.from_numpy(observation)
-        return adapted_action(self.deviation, seen, wanted, self.cem, self.generators, self.habit).numpy()
+
+        def adapted(rows: slice) -> Tensor:
+            return adapted_action(self.deviation, seen[rows], wanted[rows], self.cem, self.generators[rows], self.habit)
+
+        if len(seen) == 1:
+            return adapted(slice(None)).numpy()
+        half = slice(len(seen) // 2), slice(len(seen) // 2, None)
+        return torch.cat(side_by_side(partial(adapted, half[0]), partial(adapted, half[1]))).numpy()
 
 
 class Pada:
     """Adapts a source agent to a target online."""
 
     def __init__(self, allowed: Allowed, settings: PlainPadaSettings):
+        steps = episode_budget(allowed.target, allowed.steps) * allowed.target.episode_steps
+        if settings.first_steps >= steps:
+            name = "pada" if isinstance(settings, PadaSettings) else "pada_model"
+            what = f"{settings.first_steps} leave nothing of the {steps} target steps in whole episodes to adapt in"
+            raise UserError(f"rivals.{name}.first_steps: {what}; choose fewer, or more target steps")
         torch.manual_seed(allowed.seed)
         self.source, self.target, self.settings, self.seed = allowed.agent, allowed.target, settings, allowed.seed
         self.rate_ratio = allowed.rates.ratio
@@ -272,12 +234,16 @@ class Pada:
         if self.habit is not None:
             self.habit_fit = Fit("clone", self.habit.regressor, settings.lr, settings.batch, allowed.seed)
         self.acted = Pairs(allowed.steps, model.observation_dim + model.action_dim, model.action_dim)
+        # What acts: copies, so that the originals may learn meanwhile.
+        self.live = nn.ModuleList(part for part in (self.deviation, self.habit) if part is not None)
+        self.acting = copy.deepcopy(self.live).requires_grad_(False)
         self.rng = np.random.default_rng(allowed.seed)
         self.generator = torch.Generator().manual_seed(allowed.seed)
         self.steps = self.updates = 0
+        self.ready = False
 
     def episode(self, number: int) -> tuple[int, Figures]:
-        """Act through an episode and learn after every step.
+        """Act through an episode, and with every step learn from those before it.
 
         Figures: deviation, the root mean square of s' - f_source(s, u) in units of the spread; loss, of the model.
         """
@@ -288,8 +254,8 @@ class Pada:
         recorder, losses, missed = Recorder(self.target), [], []
         while not recorder.over:
             observation, state = recorder.observation[-1], self.target.physics_state()
-            wanted = source.act(observation[None])[0]
-            action = self.act(observation, wanted)
+            (wanted, found), learnt = side_by_side(partial(self.consider, source, observation), self.learn)
+            action = self.decide(observation, wanted, found)
             recorder.step(action)
             self.steps += 1
             # The last step of an episode may be shorter than the others.
@@ -298,20 +264,36 @@ class Pada:
                 row = self.deviation.inputs(*rows_of(observation, wanted, action))
                 self.pairs.add(row, self.deviation.outcome(*rows_of(observation, after, expected)))
                 missed.append((after - expected) / self.deviation.scale.numpy())
-            losses += self.learn()
+            losses += learnt
+            self.look()
         deviation = float(np.sqrt(np.mean(np.square(missed))))
         figures = {"deviation": deviation, "loss": float(np.mean(losses or [1.0]))}
         return recorder.episode().steps, figures
 
-    def act(self, observation: Array, wanted: Array) -> Array:
-        """The action (A,) to take where the source would take ``wanted`` (A,), with noise."""
-        if self.updates == 0:
-            return noisy(wanted, self.settings.first_noise, self.rng)
+    def consider(self, source: Policy, observation: Array) -> tuple[Array, Array | None]:
+        """What the source would do (A,), and what does the same here (A,), if anything is known of that yet."""
+        wanted = source.act(observation[None])[0]
+        if not self.ready:
+            return wanted, None
+        deviation, *habit = self.acting
         seen, asked = rows_of(observation, wanted)
-        action = adapted_action(self.deviation, seen, asked, self.settings.cem, [self.generator], self.habit)
+        return wanted, adapted_action(deviation, seen, asked, self.settings.cem, [self.generator], *habit)[0].numpy()  # type: ignore[arg-type]
+
+    def decide(self, observation: Array, wanted: Array, found: Array | None) -> Array:
+        """The action (A,) to take, with noise."""
+        if found is None:
+            return noisy(wanted, self.settings.first_noise, self.rng)
         if self.habit is not None:
-            self.acted.add(torch.cat([seen, asked], 1), action - asked)
-        return noisy(action[0].numpy(), self.settings.noise, self.rng)
+            seen, asked, chosen = rows_of(observation, wanted, found)
+            self.acted.add(torch.cat([seen, asked], 1), chosen - asked)
+        return noisy(found, self.settings.noise, self.rng)
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Act from now on as what has been learnt says."""
+        self.ready = self.updates > 0
+        torch._foreach_copy_(list(self.acting.parameters()), list(self.live.parameters()))
+        torch._foreach_copy_(list(self.acting.buffers()), list(self.live.buffers()))
 
     def learn(self) -> list[float]:
         """The gradient steps that are due; the losses."""
@@ -362,6 +344,7 @@ class Pada:
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         self.steps, self.updates = state["steps"], state["updates"]
+        self.look()
 
 
 def rows_of(*parts: Array) -> tuple[Tensor, ...]:

@@ -1,9 +1,11 @@
 """Regression as the rivals use it: a plain network on plain pairs, in units that are chosen once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from telepath.dreamer.learner import descend
 
@@ -47,6 +49,32 @@ class Regressor(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The expected outputs."""
         return self.net((inputs - self.center) / self.spread) * self.size
+
+    @torch.no_grad()
+    def with_first(self, first: Tensor, unit: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The expected outputs in ``unit`` (m,) where many inputs begin alike, with ``first`` (R, k).
+
+        Returned is a function of the other inputs (r, P, n - k) and of the rows (r,) of ``first`` that they go with, to
+        (r, P, m). The same but for rounding as the whole inputs would give, for less: units and first inputs are taken
+        into the weights.
+        """
+        enter, middle, leave = (layer for layer in self.net if isinstance(layer, nn.Linear))
+        known = first.shape[1]
+        weight = enter.weight / self.spread
+        begun = (
+            F.linear(first - self.center[:known], weight[:, :known], enter.bias)
+            - weight[:, known:] @ self.center[known:]
+        )
+        begun, weight = begun.unsqueeze(1), weight[:, known:]
+        scale = self.size / unit
+        last_weight, last_bias = leave.weight * scale[:, None], leave.bias * scale
+
+        def outputs(last: Tensor, rows: Tensor) -> Tensor:
+            hidden = F.linear(last, weight).add_(begun[rows]).relu_()
+            hidden = F.linear(hidden, middle.weight, middle.bias).relu_()
+            return F.linear(hidden, last_weight, last_bias)
+
+        return outputs
 
     def loss(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Mean squared error in units of the outputs: all dimensions weigh the same, and 1 means nothing learnt."""

@@ -5,6 +5,8 @@ the report says beside its return what that was. The target's reward is not amon
 its reward is touched.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,10 +14,14 @@ import pandas as pd
 
 from telepath.alignment.rates import Rates
 from telepath.dreamer.agent import Agent
+from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
+from telepath.errors import UserError
+from telepath.files import one_line
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
+from telepath.runtime.store import load_state, save_state
 
 Figures = dict[str, float]
 """What an episode taught: losses and the like, none of it the true return."""
@@ -80,6 +86,25 @@ def adapt(rival: Rival, target: Environment, steps: int, progress: Progress, scr
         progress.advance(count, **figures)
         scratch.save_if_due(lambda: {"rival": rival.state(), "rows": rows})
     return pd.DataFrame(rows)
+
+
+def save_policy(path: Path, name: str, task: str, artefact: dict[str, Any]) -> None:
+    """Write what a rival has learnt, a tree that ``store`` can hold."""
+    save_state(path, {"rival": name, "task": task} | artefact, kind="rival")
+
+
+def read_policy(path: Path, name: str, task: str, build: Callable[[dict[str, Any], Path], Policy]) -> Policy:
+    """Read a rival's policy and ``build`` it from its artefact; one of another rival or task is a ``UserError``."""
+    stored = load_state(path, kind="rival")
+    try:
+        found = f"{stored['rival']} for {stored['task']}"
+        if found == f"{name} for {task}":
+            return build(stored, path)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: holds no policy ({one_line(error)}); run `make rivals` to remake it") from None
+    raise UserError(f"{path}: holds {one_line(found)}, not {name} for {task}; run `make rivals` to remake it")
 
 
 def resample(track: Array, rates: Rates) -> Array:

@@ -63,14 +63,15 @@ class Film(NamedTuple):
 class Evidence(NamedTuple):
     """Everything a report is written from; columns and keys as the stages write them.
 
-    source_curve, oracle_curve: steps, updates, return; diary: Telepath's rounds, known without true reward;
-    returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
+    source_curve, oracle_curve: steps, updates, return; pada_curve: steps; diary: Telepath's rounds, known without true
+    reward; returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
     inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; null (K,): alignment costs of target
     pieces that were re-enacted with their own actions; facts: steps, frames, names.
     """
 
     source_curve: pd.DataFrame
     oracle_curve: pd.DataFrame
+    pada_curve: pd.DataFrame
     diary: pd.DataFrame
     returns: pd.DataFrame
     rounds: pd.DataFrame
@@ -187,6 +188,8 @@ def read_evidence(
     source_curve: Path,
     oracle_curve: Path,
     oracle_returns: Path,
+    pada_curve: Path,
+    pada_returns: Path,
     diary: Path,
     evaluation: Path,
     facts: Path,
@@ -195,10 +198,11 @@ def read_evidence(
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
     curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
-    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", oracle_returns)]
+    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", pada_returns, oracle_returns)]
     return Evidence(
         read_table(source_curve, curve),
         read_table(oracle_curve, curve),
+        read_table(pada_curve, ("steps",)),
         read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
         pd.concat(judged, ignore_index=True),
         read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),

@@ -11,7 +11,7 @@ from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
 from telepath.evaluation.scores import Interval, correlation, gap_closure, iqm, mean_interval, ratio
 from telepath.settings import GapSettings
 
-AGENTS = ("source", "random", "zero_shot", "action_hold", "telepath", "oracle")
+AGENTS = ("source", "random", "zero_shot", "action_hold", "pada", "telepath", "oracle")
 """All agents, in the order in which they are shown; action hold only where it applies."""
 
 Metrics = dict[str, float | int | None]

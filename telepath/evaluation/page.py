@@ -64,6 +64,12 @@ TELEPATH_SEES = {
 }
 """What Telepath may see of the source, by setting."""
 
+PADA_SEES = {
+    "simulator": "the source's agent and simulator; the target without reward, its physics states while it learns",
+    "learned": "the source's agent and transitions; the target without reward",
+}
+"""What PADA may see, by ``rivals.pada.source``."""
+
 
 def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
     """The whole page."""
@@ -165,6 +171,7 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
         "random": "nothing",
         "zero_shot": "the source policy",
         "action_hold": f"the source policy, every action held for {held} target steps",
+        "pada": PADA_SEES[params.rivals.pada.source],
         "telepath": f"the source's {TELEPATH_SEES[params.setting]}; the target without reward",
         "oracle": "the target with reward",
     }
@@ -185,7 +192,8 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
     count = evidence.returns.groupby("agent").size().min()
     notes = (
         f"True returns, means over {count} episodes that begin in the same states for every agent in the "
-        "target, with bootstrap intervals. IQM is the mean of the middle half."
+        "target, with bootstrap intervals. IQM is the mean of the middle half. PADA is a rival (Song et al. 2020); the "
+        "others: `make rivals`."
     )
     if "action_hold" not in findings.intervals:
         notes += " Holding actions does not apply: the target is not faster than the source."
@@ -238,17 +246,18 @@ def cost(evidence: Evidence, params: Params) -> str:
     """Steps, frames and updates; no minutes, because those differ from machine to machine."""
     home, away = params.tasks[params.task].action_repeat, params.gap.action_repeat
     source, target = evidence.facts["source_steps"], evidence.facts["target_steps"]
-    oracle = int(evidence.oracle_curve["steps"].iloc[-1])
+    oracle, pada = (int(curve["steps"].iloc[-1]) for curve in (evidence.oracle_curve, evidence.pada_curve))
     rows = [
         ["source, at home", *spent(source, home, evidence.source_curve), "yes"],
         ["Telepath, in the target", *spent(target, away, evidence.diary), "no"],
+        ["PADA, in the target", f"{pada:,}", f"{pada * away:,}", "–", "no"],
         ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), "yes"],
     ]
     return (
         table(["who and where", "steps", "frames", "policy updates", "reward read"], rows, "lrrrl")
         + "\n\nA step is one decision of the agent, a frame one step of the simulator. Telepath's steps hold "
-        "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. Evaluation is "
-        "not counted."
+        "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. PADA has no policy to "
+        "update: it learns how the target deviates and searches for every action. Evaluation is not counted."
     )
 
 

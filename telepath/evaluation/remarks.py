@@ -51,6 +51,11 @@ def remarks_on_returns(findings: Findings) -> Iterator[str]:
             f"Holding the source's actions is enough: that scores {found['action_hold'].mean:.0f}, more than "
             f"Telepath's {telepath.mean:.0f}."
         )
+    if "pada" in found and telepath.mean < found["pada"].mean:
+        yield (
+            f"PADA, a rival that reads no reward of the target either, scores {found['pada'].mean:.0f}, more than "
+            f"Telepath's {telepath.mean:.0f}."
+        )
     if telepath.mean <= found["random"].high:
         yield f"Telepath is no better than random actions, which score {found['random'].mean:.0f}."
     if found["source"].mean <= found["random"].high:

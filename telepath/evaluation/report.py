@@ -19,7 +19,8 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
 
     The film, if there is one, lies there already, as film/film.gif.
 
-    Of the settings it reads ``task``, ``setting``, ``seed``, ``gap``, ``tasks.<task>`` and ``evaluate``.
+    Of the settings it reads ``task``, ``setting``, ``seed``, ``gap``, ``tasks.<task>``, ``evaluate`` and
+    ``rivals.pada.source``.
     """
     findings = find(evidence, params)
     draw(findings, evidence, params, folder / "figures")

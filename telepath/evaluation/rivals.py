@@ -9,12 +9,12 @@ from telepath.config import Params
 from telepath.evaluation.agents import NAMES
 from telepath.evaluation.figures import percent
 from telepath.evaluation.findings import differences
-from telepath.evaluation.page import TELEPATH_SEES, sides, table
+from telepath.evaluation.page import PADA_SEES, TELEPATH_SEES, sides, table
 from telepath.evaluation.scores import mean_interval, significant
 from telepath.files import write_atomically
 
 RIVALS = {
-    "pada": "PADA",
+    "pada": NAMES["pada"],
     "pada_model": "PADA, model of the target",
     "bco": "BCO",
     "aime": "AIME",
@@ -26,17 +26,20 @@ RIVALS = {
     "darc": "DARC",
     "randomised": "domain randomisation",
 }
-"""Name of a rival, as in params.yaml -> what people call it, in the order in which they are shown."""
+"""Name of a rival, as in params.yaml -> what people call it."""
 
-LABELLED = dict.fromkeys(("ot", "temporal_ot", "orca", "gaifo"), "; of the source's rewards only episodes' returns")
+EVERYONE = NAMES | RIVALS
+"""All agents that are shown, in their order: those of the main pipeline, PADA among them, then the other rivals."""
+
+LABELLED = dict.fromkeys(
+    ("ot", "temporal_ot", "orca", "gaifo"), "; of the source's rewards only episodes' returns and the range"
+)
 LABELLED["dtw"] = ""
 """Telepath's agent with other labels -> what it sees less of than Telepath does."""
 
 
 def what_it_sees(agent: str, params: Params) -> str:
     """What an agent of the table was allowed to see."""
-    source = params.rivals.pada.source
-    pada = "simulator" if source == "simulator" else "transitions"
     telepath = f"the source's {TELEPATH_SEES[params.setting]}; the target without reward"
     if agent in LABELLED:
         return telepath + LABELLED[agent]
@@ -46,9 +49,8 @@ def what_it_sees(agent: str, params: Params) -> str:
         "zero_shot": "the source's agent",
         "action_hold": "the source's agent",
         "telepath": telepath,
-        "pada": f"the source's agent and {pada}; the target without reward"
-        + (", its physics states while it learns" if source == "simulator" else ""),
-        "pada_model": "the source's agent and transitions; the target without reward",
+        "pada": PADA_SEES[params.rivals.pada.source],
+        "pada_model": PADA_SEES["learned"],
         "bco": "the source's observations, and the returns of its episodes; the target without reward",
         "aime": "the source's observations, and the returns of its episodes; the target without reward",
         "darc": "the source's simulator with reward; the target without reward",
@@ -64,7 +66,7 @@ def compare(returns: Sequence[pd.DataFrame], steps: Mapping[str, int], params: P
     """
     rows = []
     judged = pd.concat(returns, ignore_index=True)
-    for agent in (*NAMES, *RIVALS):
+    for agent in EVERYONE:
         sample = judged.loc[judged["agent"] == agent, "return"].to_numpy()
         if len(sample):
             numbers = [significant(value) for value in mean_interval(sample, params.evaluate.confidence)]
@@ -80,7 +82,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
     write_atomically(folder / "rivals.csv", comparison.to_csv(index=False))
     rows = [
         [
-            f"**{NAMES[agent]}**" if agent == "telepath" else (NAMES | RIVALS)[agent],
+            f"**{NAMES[agent]}**" if agent == "telepath" else EVERYONE[agent],
             f"{steps:,}",
             f"{mean:.0f}",
             f"{low:.0f} to {high:.0f}",

@@ -236,3 +236,21 @@ def test_an_episode_too_short_for_a_transition_is_worth_nothing(params: Params, 
     short = Episode(source[0].observation[:2], source[0].action[:2], None)
     assert labeller.label(short).confidence.tolist() == [0, 0]
     assert len(labeller.label(source[0]).rate) == len(source[0])
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_of_the_source_it_sees_observations_returns_and_the_range_of_rewards(
+    name: str, label_with: Callable[..., Labeller], source: list[Episode]
+) -> None:
+    episode = demonstrations(Attracted(), 8)[-1].without_reward()
+    one = label_with(name).label(episode)
+    # Backwards all rewards are paid at other times, to the same return; the actions are nobody's.
+    other = label_with(name, [nobody_s(known) for known in source]).label(episode)
+    np.testing.assert_allclose(one.rate, other.rate, rtol=1e-4, atol=1e-6)
+
+
+def nobody_s(episode: Episode) -> Episode:
+    """An episode whose actions and times of payment say nothing any more."""
+    assert episode.reward is not None
+    backwards = np.concatenate([episode.reward[:1], episode.reward[:0:-1]])
+    return Episode(episode.observation, np.full_like(episode.action, np.nan), backwards)

@@ -5,23 +5,25 @@ import pytest
 import torch
 from torch import Tensor
 
+from telepath.alignment.cem import Cost
 from telepath.alignment.rates import Rates
+from telepath.baselines.home import LearnedSource, SimulatedSource, begins_in
 from telepath.baselines.pada import (
+    AdaptedPolicy,
     Deviation,
     Difference,
     Habit,
-    LearnedSource,
     Pada,
-    SimulatedSource,
     adapted_action,
-    begins_in,
 )
 from telepath.baselines.rival import Allowed, adapt
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
+from telepath.errors import UserError
 from telepath.rival_settings import PadaSettings, PlainPadaSettings
+from telepath.runtime.device import limit_threads
 from telepath.settings import CemSettings, GapSettings
 from tests.baselines.conftest import plain
 from tests.conftest import Counting, NoScratch
@@ -44,8 +46,12 @@ class Known(Deviation):
         super().__init__(3, 3, 4)
         self.gain = gain
 
-    def forward(self, observation: Tensor, wanted: Tensor, action: Tensor) -> Tensor:
-        return (self.gain * action - wanted) * torch.tensor([1.0, 3.0, 0.5])
+    def cost(self, observation: Tensor, wanted: Tensor) -> Cost:
+        def cost(candidates: Tensor, rows: Tensor) -> Tensor:
+            missed = self.gain * candidates.squeeze(2) - wanted[rows].unsqueeze(1)
+            return (missed * torch.tensor([1.0, 3.0, 0.5])).square().mean(-1)
+
+        return cost
 
 
 def test_the_search_finds_the_minimum_of_a_quadratic_in_every_row(params: Params) -> None:
@@ -65,6 +71,46 @@ def test_a_row_does_not_depend_on_its_neighbours(params: Params) -> None:
     both = adapted_action(Known(0.5), torch.zeros(2, 3), wanted, params.rivals.pada.cem, streams(2))
     alone = adapted_action(Known(0.5), torch.zeros(1, 3), wanted[:1], params.rivals.pada.cem, streams(1))
     np.testing.assert_allclose(both[:1], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Deviation, Difference])
+def test_what_the_search_minimises_is_the_deviation_in_units_of_the_spread(kind: type[Deviation]) -> None:
+    torch.manual_seed(0)
+    deviation = kind(3, 2, 16)
+    deviation.scale.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    inputs = torch.randn(50, deviation.seen)
+    deviation.regressor.fit_units(1 + 2 * inputs, torch.randn(50, 3))
+    observation, wanted, actions = torch.randn(4, 3), torch.rand(4, 2), torch.rand(4, 7, 2)
+    rows = torch.tensor([3, 1])
+    found = deviation.cost(observation, wanted)(actions[rows].unsqueeze(2), rows)
+    seen, asked = (part[rows].unsqueeze(1).expand(2, 7, -1) for part in (observation, wanted))
+    expected = (deviation(seen, asked, actions[rows]) / deviation.scale).square().mean(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("clone", [False, True])
+def test_a_second_thread_changes_no_bit(
+    allow: Callable[..., Allowed], pada: PadaSettings, clone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("TELEPATH_THREADS", threads)
+        limit_threads()
+        rival = trained(allow(gain=0.5, steps=320), pada.model_copy(update={"clone": clone}))
+        policy = AdaptedPolicy(rival.source.policy(), rival.deviation, pada.cem, rival.habit)
+        policy.reset(3)
+        found.append((rival.deviation(*grid(), grid()[1]), policy.act(grid()[0][:3].numpy())))
+    (one, action), (two, other) = found
+    assert torch.equal(one, two)
+    np.testing.assert_array_equal(action, other)
+
+
+def test_a_budget_that_the_first_steps_use_up_is_named(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    with pytest.raises(UserError, match=r"^rivals\.pada\.first_steps: 160 leave nothing of the 160 target steps"):
+        Pada(allow(steps=170), pada)
+    with pytest.raises(UserError, match=r"^rivals\.pada_model\.first_steps"):
+        Pada(allow(steps=170), plain(pada))
+    Pada(allow(steps=200), pada)
 
 
 @pytest.mark.parametrize("task", ["ball_in_cup-catch", "reacher-easy", "walker-walk"])

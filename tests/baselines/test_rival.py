@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from telepath.alignment.rates import Rates
-from telepath.baselines.catalogue import POLICIES, load_policy, make_rival, save_policy
+from telepath.baselines.catalogue import POLICIES, load_policy, make_rival
 from telepath.baselines.pada import AdaptedPolicy
-from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample
+from telepath.baselines.rival import Allowed, Rival, adapt, noisy, resample, save_policy
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import rollout
+from telepath.episodes import Episode
 from telepath.errors import UserError
 from telepath.rival_settings import AimeSettings, BcoSettings, PadaSettings, RivalSettings
 from tests.baselines.conftest import Point, plain
@@ -53,6 +54,37 @@ def test_no_rival_touches_the_target_s_reward_and_the_budget_is_kept(
     assert curve["steps"].tolist() == list(range(40, 321, 40))
     with pytest.raises(AssertionError, match="touched"):
         _ = allowed.target.step(np.zeros(1)).reward
+
+
+def test_of_the_source_it_sees_no_more_than_the_report_says(
+    name: str,
+    allow: Callable[..., Allowed],
+    source_episodes: list[Episode],
+    pada: PadaSettings,
+    bco: BcoSettings,
+    aime: AimeSettings,
+) -> None:
+    def altered(episode: Episode) -> Episode:
+        assert episode.reward is not None
+        # The same return in other portions.
+        reward = np.concatenate([episode.reward[:1], np.full(len(episode) - 1, episode.ret / (len(episode) - 1))])
+        action, observation = episode.action, episode.observation
+        if name != "pada_model":
+            action = np.full_like(action, np.nan)
+        if name == "pada":
+            observation = np.full_like(observation, np.nan)
+        return Episode(observation, action, reward.astype(np.float32))
+
+    settings = {"pada": pada, "pada_model": plain(pada), "bco": bco, "aime": aime}[name]
+    found = []
+    for episodes in (source_episodes, [altered(episode) for episode in source_episodes]):
+        allowed = allow(gain=0.5, steps=240, episodes=episodes)
+        if name in ("bco", "aime"):
+            allowed = allowed._replace(simulator=None)  # type: ignore[arg-type]
+        rival = make_rival(allowed, settings)
+        adapt(rival, allowed.target, allowed.steps, Counting(), NoScratch())  # type: ignore[arg-type]
+        found.append(rival.artefact())
+    equal(*found)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])

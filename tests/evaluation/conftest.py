@@ -9,7 +9,7 @@ import pytest
 from telepath.episodes import Array
 from telepath.evaluation.evidence import Evidence, Film, Reenactments
 
-LEVELS = {"source": 880, "random": 40, "zero_shot": 12, "action_hold": 730, "telepath": 850, "oracle": 905}
+LEVELS = {"source": 880, "random": 40, "zero_shot": 12, "action_hold": 730, "pada": 720, "telepath": 850, "oracle": 905}
 NAMES = ["position[0]", "position[1]", "position[2]", "position[3]"] + [f"velocity[{i}]" for i in range(4)]
 
 
@@ -115,6 +115,7 @@ def fake_evidence(
     return Evidence(
         curve(rng, 5000, 167, levels["source"]),
         curve(rng, 15000, 333, levels["oracle"]),
+        pd.DataFrame({"episode": np.arange(44), "steps": 334 * np.arange(1, 45)}),
         diary,
         returns(rng, levels),
         rounds,

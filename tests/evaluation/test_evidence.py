@@ -13,16 +13,17 @@ from telepath.evaluation.evidence import Evidence, Film, heldout_of, read_eviden
 
 def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
     """All tables in a folder, under the names that ``read_evidence`` takes."""
-    files = {name: folder / f"{name}.csv" for name in ("source_curve", "oracle_curve", "diary")}
+    files = {name: folder / f"{name}.csv" for name in ("source_curve", "oracle_curve", "pada_curve", "diary")}
     for name, path in files.items():
         getattr(evidence, name).to_csv(path, index=False)
     for name in ("rounds", "gap"):
         getattr(evidence, name).to_csv(folder / f"{name}.csv", index=False)
     pd.DataFrame({"cost": evidence.null}).to_csv(folder / "null.csv", index=False)
-    oracle = evidence.returns["agent"] == "oracle"
-    evidence.returns[~oracle].to_csv(folder / "returns.csv", index=False)
-    files["oracle_returns"] = folder / "oracle_returns.csv"
-    evidence.returns[oracle].to_csv(files["oracle_returns"], index=False)
+    apart = evidence.returns["agent"].isin(["oracle", "pada"])
+    evidence.returns[~apart].to_csv(folder / "returns.csv", index=False)
+    for agent in ("oracle", "pada"):
+        files[f"{agent}_returns"] = folder / f"{agent}_returns.csv"
+        evidence.returns[evidence.returns["agent"] == agent].to_csv(files[f"{agent}_returns"], index=False)
     save_arrays(folder / "heldout.npz", evidence.heldout)
     (folder / "facts.json").write_text(json.dumps(evidence.facts))
     return files | {"evaluation": folder, "facts": folder / "facts.json"}

@@ -18,6 +18,7 @@ PROMISED = {
     "random_return",
     "zero_shot_return",
     "action_hold_return",
+    "pada_return",
     "telepath_return",
     "oracle_return",
     "gap_closure",
@@ -70,6 +71,9 @@ def test_the_report_is_whole_and_its_bytes_repeat(
     assert sorted([*linked, "index.html", "index.md", "metrics.json"]) == [str(path) for path in files]
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     assert "dvc repro" in page
+    assert "| PADA | " in page
+    assert "| the source's agent and simulator; the target without reward" in page
+    assert "| PADA, in the target | 14,696 | 44,088 | – | no |" in page
     assert str(tmp_path) not in page
     assert "nan" not in page.lower()
 
@@ -159,7 +163,8 @@ def test_a_good_run_draws_no_remark(make_evidence: Callable[..., Evidence], para
 
 
 def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Params) -> None:
-    levels = {"source": 880, "random": 170, "zero_shot": 300, "action_hold": 500, "telepath": 150, "oracle": 905}
+    levels = {"source": 880, "random": 170, "zero_shot": 300, "action_hold": 500, "pada": 400, "telepath": 150}
+    levels["oracle"] = 905
     made = make_evidence(levels=levels, noise=1.5)
     made.diary["shipped"] = 0
     made.diary.loc[0, ["shipped", "final_score", "inferred_return"]] = [1, 400, 400]
@@ -169,6 +174,7 @@ def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Pa
     for words in (
         "worse than doing nothing",
         "Holding the source's actions is enough",
+        "PADA, a rival that reads no reward",
         "no better than random",
         "The inferred reward correlates",
         "Only 33 % of the segments",

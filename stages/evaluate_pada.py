@@ -1,0 +1,17 @@
+"""PADA's true return, on the same fresh episodes as everyone's."""
+
+from stages.adaptation import evaluate
+from stages.artefacts import PADA_POLICY
+from stages.harness import Context, run
+from telepath.baselines.pada import adapted_policy
+from telepath.baselines.rival import read_policy
+from telepath.config import Params
+
+
+def main(params: Params, context: Context) -> None:
+    """Judge and save."""
+    evaluate("pada", params, read_policy(PADA_POLICY, "pada", params.task, adapted_policy))
+
+
+if __name__ == "__main__":
+    run(main)
