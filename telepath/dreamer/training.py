@@ -59,7 +59,7 @@ class OnlineTraining:
         torch.manual_seed(seed)
         self.environment, self.dreamer, self.settings, self.seed = environment, dreamer, settings, seed
         self.collect_budget = steps - settings.finalists * settings.final_episodes * environment.episode_steps
-        self.agent = Agent(task, environment.observation_dim, environment.action_dim, dreamer)
+        self.agent = Agent(task, environment.observation, environment.action_dim, dreamer)
         self.reward = RewardHead(self.agent.model.feature_dim, dreamer)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)

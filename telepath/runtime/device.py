@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from telepath.runtime.environment import count
+from telepath.runtime.environment import count, flag
 
 Here = TypeVar("Here")
 There = TypeVar("There")
@@ -57,6 +57,16 @@ def be_deterministic() -> None:
     torch.set_deterministic_debug_mode("error")
     # Otherwise torch fills all memory that it hands out uninitialised: a debugging aid, and it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+HALF = "TELEPATH_HALF"
+"""Environment variable: 1 to compute convolutions in bfloat16 (what it is for: a GPU; results round otherwise).
+"""
+
+
+def half_precision(device: str) -> torch.autocast:
+    """A context in which matrix products and convolutions on a device are of bfloat16, if ``TELEPATH_HALF`` is 1."""
+    return torch.autocast(device, torch.bfloat16, enabled=flag(HALF))
 
 
 def usable_cpus() -> int:
