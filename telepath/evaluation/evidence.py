@@ -15,6 +15,7 @@ from telepath.episodes import Array, demand, load_arrays, load_episodes
 from telepath.errors import UserError
 from telepath.evaluation.agents import NAMES
 from telepath.files import MEND, one_line, read
+from telepath.settings import ObservationKind
 
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 """Whose held-out episodes the index ``policy`` of the held-out arrays means."""
@@ -32,10 +33,10 @@ GAPS = ("final_score", "inferred_return", "low", "high")
 class Reenactments(NamedTuple):
     """Source segments and what the target model imagined for them.
 
-    reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows
+    reference (S, N, *shape) and imagined (S, M, *shape) observations; path (S, L, 2): (reference, imagined) pairs, rows
     behind a path's end repeat its last pair; cost (S,) per path cell; history (iterations, S): the best
-    so far; inverse (D,): the frame scale; tau: the cost at which one counts 1/e; origin (S, 2): source episode, and
-    record in it, where the re-enactment begins.
+    so far; inverse (D,): the scale of states, empty for frames; tau: the cost at which one counts 1/e; origin (S, 2):
+    source episode, and record in it, where the re-enactment begins.
     """
 
     reference: Array
@@ -119,18 +120,21 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_reenactments(
-    labels: Path, source_episodes: Path, prefix: int, reference: int, source_repeat: int
+    labels: Path,
+    source_episodes: Path,
+    prefix: int,
+    reference: int,
+    source_repeat: int,
+    observation: ObservationKind = "state",
 ) -> Reenactments:
     """The label stage's re-enactments, beside the source segments cut anew; lengths in source steps."""
     kinds = {
         "origin": "i2",
-        "observation": "f3",
         "path": "i3",
         "cost": "f1",
         "history": "f2",
-        "scale": "f1",
         "tau": "f0",
-    }
+    } | ({"scale": "f1", "observation": "f3"} if observation == "state" else {"observation": "u5"})
     stored = load_arrays(labels, list(kinds))
     demand(labels, stored, kinds)
     episodes = load_episodes(source_episodes, rewarded=True)
@@ -138,7 +142,7 @@ def read_reenactments(
         segments = cut_segments(episodes, stored["origin"], prefix, reference, source_repeat)
     except (IndexError, ValueError):
         raise UserError(f"{labels}: holds labels of other source episodes; run `dvc repro`") from None
-    if segments.reference.shape[2] != stored["observation"].shape[2]:
+    if segments.reference.shape[2:] != stored["observation"].shape[2:]:
         raise UserError(f"{labels}: holds labels of another task; run `dvc repro` to remake it")
     return Reenactments(
         segments.reference,
@@ -146,7 +150,7 @@ def read_reenactments(
         stored["path"],
         stored["cost"],
         stored["history"],
-        stored["scale"],
+        stored["scale"] if observation == "state" else np.empty(0, np.float32),
         float(stored["tau"]),
         stored["origin"],
     )

@@ -12,6 +12,9 @@ from telepath.evaluation.evidence import Evidence
 from telepath.evaluation.figures import ALIKE, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
+from telepath.settings import ObservationKind
+
+MOTIONS = "the dimensions in which the source moves most"
 
 PICTURES = (
     (
@@ -36,7 +39,7 @@ PICTURES = (
     (
         "alignments",
         "Observations of three source segments and of their imagined re-enactments, with warping paths",
-        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. "
+        f"The best, the median and the worst re-enactment: {MOTIONS}. "
         "Thin lines join the frames that the warping path matches.",
     ),
     (
@@ -86,11 +89,17 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         "## Where it fails",
         shortcomings(findings, evidence),
         "## Pictures",
-        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in PICTURES),
+        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in pictures(params.observation)),
         "## Make it again",
         recipe(params),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def pictures(observation: ObservationKind) -> list[tuple[str, str, str]]:
+    """``PICTURES``, worded for what was observed."""
+    shown = MOTIONS if observation == "state" else "frames as they were observed and as they were imagined"
+    return [(name, alt, caption.replace(MOTIONS, shown)) for name, alt, caption in PICTURES]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
