@@ -1,5 +1,6 @@
 """What of a simulator an agent is shown: its state, a frame of its camera, or both."""
 
+import atexit
 from typing import Any
 
 from telepath.envs.render import Camera
@@ -11,6 +12,13 @@ _CAMERAS: dict[str, Camera] = {}
 """One for each task and process: opening one takes a moment and tens of megabytes, and an evaluation has dozens of
 environments. Source and target are seen by the same one, camera 0 of the model (as dm_control's pixel tasks have it).
 """
+
+
+@atexit.register
+def close_cameras() -> None:
+    """Give the contexts back while the libraries that made them are still there."""
+    while _CAMERAS:
+        _CAMERAS.popitem()[1].close()
 
 
 class Sight:
