@@ -63,7 +63,7 @@ def prepare(
         segments_of(labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
         good_return(source),
-        Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
+        Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None,
     )
     return Refinement(
         environment,
