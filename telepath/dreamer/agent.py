@@ -99,13 +99,13 @@ class AgentPolicy:
     def reset(self, batch: int) -> None:
         """Forget everything: ``batch`` episodes begin."""
         self.latent = self.model.initial(batch)
-        self.action = torch.zeros(batch, self.model.action_dim)
+        self.action = torch.zeros(batch, self.model.action_dim, device=self.model.device)
 
     @torch.no_grad()
     def act(self, observation: Array) -> Array:
         """Observations (B, *shape) -> actions (B, A) in [-1, 1]."""
-        embedding = self.model.embed(torch.from_numpy(observation))
+        embedding = self.model.embed(torch.from_numpy(observation).to(self.model.device))
         self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.generator)
         mean, std = self.actor(self.latent.feature)
         self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
-        return self.action.numpy().astype(np.float32)
+        return self.action.cpu().numpy().astype(np.float32)

@@ -26,6 +26,16 @@ class Batch(NamedTuple):
     episode: Array
     start: Array
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; frames travel as bytes."""
+        return self._replace(
+            observation=self.observation.to(device),
+            action=self.action.to(device),
+            reward=None if self.reward is None else self.reward.to(device),
+            is_first=self.is_first.to(device),
+            terminal=self.terminal.to(device),
+        )
+
 
 class Recency(NamedTuple):
     """A share of the windows comes from the last ``episodes`` alone: models must be right where the policy goes now."""

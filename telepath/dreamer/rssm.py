@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
-from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp
+from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, noise_like
 from telepath.observations import Observation
 from telepath.settings import DreamerSettings
 
@@ -36,6 +36,10 @@ class Latent(NamedTuple):
     def detach(self) -> "Latent":
         """The same state, cut off from the gradient."""
         return Latent(self.deter.detach(), self.stoch.detach())
+
+    def to(self, device: torch.device) -> "Latent":
+        """The same state on a device."""
+        return Latent(self.deter.to(device), self.stoch.to(device))
 
     def at(self, index: Any) -> "Latent":
         """Index the leading dimensions of both parts alike."""
@@ -151,7 +155,7 @@ class WorldModel(nn.Module):
         """
         noise = action.new_zeros(*action.shape[:2], self.stoch)
         if generator is not None:
-            noise.normal_(generator=generator)
+            noise = noise_like(noise, generator)
         from_stoch, from_action = self.cell_input.weight.split([self.stoch, self.action_dim], 1)
         filtered = filter_sequence(
             F.linear(action, from_action, self.cell_input.bias),
