@@ -34,7 +34,12 @@ COMMON: dict[str, Any] = {
     "evaluate.curve_episodes": 3,
 }
 SIZES: dict[str, dict[str, Any]] = {
-    "small": {"dreamer.cnn_depth": 8, "dreamer.batch": 8, "source.training.update_ratio": 0.4},
+    "small": {
+        "dreamer.cnn_depth": 8,
+        "dreamer.batch": 8,
+        "source.training.update_ratio": 0.4,
+        "label.distance": "latent",  # decoded frames would take a core's whole hour
+    },
     "full": {
         "dreamer.cnn_depth": 32,
         "dreamer.deter": 512,

@@ -14,13 +14,6 @@ environments. Source and target are seen by the same one, camera 0 of the model 
 """
 
 
-@atexit.register
-def close_cameras() -> None:
-    """Give the contexts back while the libraries that made them are still there."""
-    while _CAMERAS:
-        _CAMERAS.popitem()[1].close()
-
-
 class Sight:
     """state (D,) float32, as the simulator has it at this moment -> an observation of that moment."""
 
@@ -38,5 +31,7 @@ class Sight:
 
     def _frame(self) -> Array:
         if self._task not in _CAMERAS:
-            _CAMERAS[self._task] = Camera(self._physics, SIDE, SIDE)
+            _CAMERAS[self._task] = camera = Camera(self._physics, SIDE, SIDE)
+            # Registered after the libraries' own ends, so called before them: they want their contexts back.
+            atexit.register(camera.close)
         return _CAMERAS[self._task].frame(self._physics)
