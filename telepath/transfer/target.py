@@ -222,7 +222,9 @@ class Refinement:
         self.restore_round(self.best_round, anchor)
         self.anchor = Anchor(anchor)
         trained = [r.inferred_return for r in self.rounds[len(self.given) :]]
-        worth = max(trained) / self.known.good_return if trained else 1.0
+        # A source that was never paid anything is no measure of what was trained.
+        good = self.known.good_return
+        worth = max(trained) / good if trained and good > 0 else 1.0
         self.learner.behavior.anchor = self.settings.anchor * min(1.0, worth)
 
     @property
