@@ -45,7 +45,7 @@ CELLS = ROOT / "reports" / "benchmark" / "cells"
 class Workspace:
     """A copy of the project's files that shares its cache and its checkpoints."""
 
-    def __init__(self, number: int, threads: int):
+    def __init__(self, number: int | str, threads: int):
         self.folder = SHARED / "benchmark" / f"worker-{number}"
         shutil.rmtree(self.folder, ignore_errors=True)
         listed = subprocess.run(

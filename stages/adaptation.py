@@ -39,6 +39,13 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     write_atomically(curve_file, curve.to_csv(index=False))
 
 
+def leave_out(name: str, params: Params) -> None:
+    """The artefacts of a rival that does not apply: they hold nothing."""
+    policy_file, curve_file, _ = rival_files(name)
+    save_policy(policy_file, name, params.task, {})
+    write_atomically(curve_file, "steps\n")
+
+
 def evaluate(name: str, params: Params, policy: Policy) -> None:
     """The true return of ``policy``, on the same fresh episodes as everyone's, saved."""
     seed = params.seed.evaluate

@@ -1,4 +1,5 @@
-"""Mistakes found before any long work: does the task exist, does the gap apply to it, do the lengths fit?
+"""Mistakes found before any long work: does the task exist, does the gap apply to it, do the lengths fit,
+can frames be rendered where they are wanted?
 
 Its output never changes, so dvc runs this stage when a setting changes and then finds the source stages, which wait for
 it, up to date.
@@ -17,9 +18,10 @@ from telepath.transfer.budget import episodes_per_round
 def main(params: Params, context: Context) -> None:
     """Build both environments and check every length against their episodes."""
     task, name = params.tasks[params.task], f"tasks.{params.task}"
-    source = Environment(params.task, task.action_repeat, 0)
+    source = Environment(params.task, task.action_repeat, 0, observation=params.observation)
     ratio = rate_ratio(task.action_repeat, params.gap.action_repeat)
-    target = target_environment(params.task, params.gap, 0, rewarded=False)
+    target = target_environment(params.task, params.gap, 0, rewarded=False, observation=params.observation)
+    source.reset()  # where frames are observed this needs OpenGL, and says so now
     shortest = min(source.episode_steps, target.episode_steps)
     needs = {
         "dreamer.length": (params.dreamer.length, shortest),

@@ -11,9 +11,10 @@ from telepath.runtime.progress import Progress
 
 def main(params: Params, context: Context) -> None:
     """Collect and save."""
-    environment = Environment(params.task, params.tasks[params.task].action_repeat, params.seed.source)
+    repeat, seed = params.tasks[params.task].action_repeat, params.seed.source
+    environment = Environment(params.task, repeat, seed, observation=params.observation)
     with Progress("collect_source", params.source.seed_episodes, "episodes") as progress:
-        episodes = seed_episodes(environment, params.source.seed_episodes, params.seed.source, progress)
+        episodes = seed_episodes(environment, params.source.seed_episodes, seed, progress)
     save_episodes(SOURCE_SEEDS, episodes)
 
 

@@ -46,11 +46,15 @@ from telepath.transfer.reward import RewardEnsemble
 def main(params: Params, context: Context) -> None:
     """Judge every agent, follow Telepath's rounds, compare inferred with true reward, and measure the gap."""
     task, seed, settings = params.tasks[params.task], params.seed.evaluate, params.evaluate
-    home = [Environment(params.task, task.action_repeat, seed) for _ in range(settings.episodes)]
-    away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(settings.episodes)]
+    kind, count = params.observation, settings.episodes
+    home = [Environment(params.task, task.action_repeat, seed, observation=kind) for _ in range(count)]
+    away = [target_environment(params.task, params.gap, seed, rewarded=True, observation=kind) for _ in range(count)]
     rates = Rates(task.action_repeat, params.gap.action_repeat, home[0].frame_seconds)
-    agents = {"source": Agent.load(SOURCE_AGENT, params.task), "telepath": Agent.load(TARGET_AGENT, params.task)}
-    dims = away[0].observation_dim, away[0].action_dim
+    agents = {
+        "source": Agent.load(SOURCE_AGENT, params.task, kind),
+        "telepath": Agent.load(TARGET_AGENT, params.task, kind),
+    }
+    dims = away[0].observation, away[0].action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     diary = read_table(TARGET_ROUNDS, ["steps"])
@@ -74,14 +78,14 @@ def main(params: Params, context: Context) -> None:
             policy = Agent.from_artefact(artefact, TARGET_POLICIES).policy()
             rounds.append(judge(away[: settings.curve_episodes], policy, seed))
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
-        labels = Labels.load(LABELS, exploration, agents["telepath"].model.observation_dim)
+        labels = Labels.load(LABELS, exploration, away[0].observation)
         pool = SourcePool(source, labels.scale, rates, params.label.match)
         reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
         load_weights(reward, stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
         judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]], TARGET_POLICIES)
         compared = compare_rewards(heldout, pool, judge_of_rewards, reward, params.gap.action_repeat)
-        explored = Agent.load(EXPLORED_AGENT, params.task).model
+        explored = Agent.load(EXPLORED_AGENT, params.task, kind).model
         belief = BeliefNet.load(BELIEF, explored, params.belief)
         reenactor = Reenactor(explored, belief, labels.scale, rates, params.label)
         null = null_costs(reenactor, exploration, params.label.null_segments, seed)

@@ -11,9 +11,12 @@ from telepath.files import write_atomically
 
 def main(params: Params, context: Context) -> None:
     """Judge and save."""
-    seed = params.seed.evaluate
-    away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
-    judged = judge(away, Agent.load(ORACLE_AGENT, params.task).policy(), seed)
+    seed, kind = params.seed.evaluate, params.observation
+    away = [
+        target_environment(params.task, params.gap, seed, rewarded=True, observation=kind)
+        for _ in range(params.evaluate.episodes)
+    ]
+    judged = judge(away, Agent.load(ORACLE_AGENT, params.task, kind).policy(), seed)
     write_atomically(ORACLE_RETURNS, returns_table({"oracle": judged}).to_csv(index=False))
 
 

@@ -15,8 +15,10 @@ def main(params: Params, context: Context) -> None:
     """Explore and save."""
     task, seed = params.tasks[params.task], params.seed.target
     ratio = rate_ratio(task.action_repeat, params.gap.action_repeat)
-    environment = target_environment(params.task, params.gap, seed, rewarded=False)
-    source = Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None
+    environment = target_environment(params.task, params.gap, seed, rewarded=False, observation=params.observation)
+    source = (
+        Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None
+    )
     agent = target_agent(params.task, environment, params.dreamer, source, seed)
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
     with Progress("explore_target", exploration.update_budget, "updates") as progress, context.scratch() as scratch:

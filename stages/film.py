@@ -35,14 +35,14 @@ def make_film(params: Params) -> Film:
     """Write the film; what is in it. Agents act as in the evaluation."""
     task, seed = params.tasks[params.task], params.seed.evaluate
     agents = {
-        name: Agent.load(path, params.task)
+        name: Agent.load(path, params.task, params.observation)
         for name, path in (("source", SOURCE_AGENT), ("telepath", TARGET_AGENT), ("oracle", ORACLE_AGENT))
     }
     agents["zero_shot"] = agents["source"]
     batch = params.evaluate.episodes
     episode = typical_episode(read_returns(batch))
-    home = Environment(params.task, task.action_repeat, seed)
-    away = target_environment(params.task, params.gap, seed, rewarded=True)
+    home = Environment(params.task, task.action_repeat, seed, observation=params.observation)
+    away = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
     timing = Timing.of(home.frame_seconds)
     takes = {
         name: shoot(home if name == "source" else away, agents[name].policy(), timing, seed, episode, batch)

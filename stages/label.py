@@ -4,9 +4,9 @@ from stages.artefacts import BELIEF, EXPLORATION, EXPLORED_AGENT, LABELS, SOURCE
 from stages.harness import Context, run
 from telepath.alignment.belief import BeliefNet
 from telepath.alignment.matching import SourcePool
+from telepath.alignment.projection import scale_for
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
-from telepath.alignment.segments import FrameScale
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.suite import frame_seconds
@@ -19,13 +19,13 @@ from telepath.transfer.labels import label
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
     where = executor("TELEPATH_EXECUTOR")
-    agent = Agent.load(EXPLORED_AGENT, params.task)
-    dims = agent.model.observation_dim, agent.model.action_dim
+    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation)
+    dims = agent.model.observation, agent.model.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
     rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task))
-    scale = FrameScale.fit(source + exploration)
+    scale = scale_for(agent.model.observation, source + exploration)
     reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
     pool = SourcePool(source, scale, rates, params.label.match)
     actor = agent.behavior.actor if params.setting == "with source agent" else None

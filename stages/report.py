@@ -32,7 +32,9 @@ def main(params: Params, context: Context) -> None:
         diary=TARGET_ROUNDS,
         evaluation=EVALUATION,
         facts=FACTS,
-        reenactments=read_reenactments(LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat),
+        reenactments=read_reenactments(
+            LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat, params.observation
+        ),
         film=read_film(FILM_FACTS),
     )
     write_report(evidence, params, REPORTS)

@@ -15,10 +15,10 @@ from telepath.runtime.store import save_state
 def main(params: Params, context: Context) -> None:
     """Train and save."""
     step_seconds = params.gap.action_repeat * frame_seconds(params.task)
-    model = Agent.load(EXPLORED_AGENT, params.task).model
+    model = Agent.load(EXPLORED_AGENT, params.task, params.observation).model
     training = BeliefTraining(
         model,
-        Replay(load_episodes(EXPLORATION, rewarded=False, dims=(model.observation_dim, model.action_dim))),
+        Replay(load_episodes(EXPLORATION, rewarded=False, dims=(model.observation, model.action_dim))),
         step_seconds,
         params.belief,
         params.seed.target,

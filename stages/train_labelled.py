@@ -14,7 +14,7 @@ from stages.train_target import prepare
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
-from telepath.alignment.segments import FrameScale
+from telepath.alignment.segments import Scale
 from telepath.baselines.catalogue import make_labeller
 from telepath.baselines.likeness import LikenessLabels
 from telepath.baselines.rival import save_policy
@@ -30,7 +30,7 @@ def main(params: Params, context: Context) -> None:
     name = context.stage.item
     settings = getattr(params.rivals, name)
 
-    def labeller(source: list[Episode], exploration: list[Episode], scale: FrameScale, rates: Rates) -> Labeller:
+    def labeller(source: list[Episode], exploration: list[Episode], scale: Scale, rates: Rates) -> Labeller:
         if isinstance(settings, MatchingSettings):
             return SourcePool(source, scale, rates, params.label.match)
         made = make_labeller(settings, source, exploration, scale, rates, params.seed.target)

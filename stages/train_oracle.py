@@ -14,7 +14,7 @@ from telepath.runtime.progress import Progress
 def main(params: Params, context: Context) -> None:
     """Train and save."""
     task, seed = params.tasks[params.task], params.seed.target
-    environment = target_environment(params.task, params.gap, seed, rewarded=True)
+    environment = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
     training = OnlineTraining(
         params.task,
         environment,

@@ -2,14 +2,20 @@
 reruns it.
 """
 
-from stages.adaptation import train
+import sys
+
+from stages.adaptation import leave_out, train
 from stages.harness import Context, run
 from telepath.baselines.pada import Pada
 from telepath.config import Params
 
 
 def main(params: Params, context: Context) -> None:
-    """Adapt and save."""
+    """Adapt and save. PADA's models are of states: where frames are observed it is left out, and the report says so."""
+    if params.observation != "state":
+        print("telepath: train_pada: PADA knows states only: left out", file=sys.stderr, flush=True)
+        leave_out("pada", params)
+        return
     train("pada", params, context, lambda allowed: Pada(allowed, params.rivals.pada))
 
 

@@ -12,8 +12,8 @@ from telepath.runtime.progress import Progress
 def main(params: Params, context: Context) -> None:
     """Train and save."""
     task = params.tasks[params.task]
-    environment = Environment(params.task, task.action_repeat, params.seed.source)
-    dims = environment.observation_dim, environment.action_dim
+    environment = Environment(params.task, task.action_repeat, params.seed.source, observation=params.observation)
+    dims = environment.observation, environment.action_dim
     training = OnlineTraining(
         params.task,
         environment,

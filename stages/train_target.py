@@ -21,7 +21,7 @@ from telepath.alignment.labeller import Labeller
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
-from telepath.alignment.segments import FrameScale, choose_frames
+from telepath.alignment.segments import Scale, choose_frames
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
@@ -34,7 +34,7 @@ from telepath.transfer.knowledge import Knowledge, good_return
 from telepath.transfer.labels import Labels, segments_of
 from telepath.transfer.target import Refinement
 
-LabellerOf = Callable[[list[Episode], list[Episode], FrameScale, Rates], Labeller]
+LabellerOf = Callable[[list[Episode], list[Episode], Scale, Rates], Labeller]
 """Source episodes, exploration, the frame scale and the rates -> what labels the target's replay."""
 
 
@@ -43,13 +43,13 @@ def prepare(
 ) -> Refinement:
     """The refinement as the artefacts and settings have it; a rival has its own labels and ``settings``."""
     task, seed = params.tasks[params.task], params.seed.target
-    environment = target_environment(params.task, params.gap, seed, rewarded=False)
-    dims = environment.observation_dim, environment.action_dim
+    environment = target_environment(params.task, params.gap, seed, rewarded=False, observation=params.observation)
+    dims = environment.observation, environment.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
-    agent = Agent.load(EXPLORED_AGENT, params.task)
+    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
-    labels = Labels.load(LABELS, exploration, environment.observation_dim)
+    labels = Labels.load(LABELS, exploration, environment.observation)
     rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
     learner = BeliefLearner(belief, agent.model, params.belief, rates.target_step_seconds, np.random.default_rng(seed))
     labeller: Labeller
@@ -63,7 +63,7 @@ def prepare(
         segments_of(labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
         good_return(source),
-        Agent.load(SOURCE_AGENT, params.task) if params.setting == "with source agent" else None,
+        Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None,
     )
     return Refinement(
         environment,

@@ -22,6 +22,7 @@ from telepath.settings import (
     ExploreSettings,
     GapSettings,
     LabelSettings,
+    ObservationKind,
     OracleSettings,
     SeedSettings,
     Settings,
@@ -46,6 +47,7 @@ class Params(Settings):
 
     task: str
     setting: TransferSetting
+    observation: ObservationKind
     seed: SeedSettings
     gap: GapSettings
     tasks: dict[str, TaskSettings]

@@ -22,17 +22,21 @@ import numpy as np
 
 from telepath.errors import UserError
 from telepath.files import MEND, one_line, read, write_atomically
+from telepath.observations import Observation
 
 Array = np.ndarray
+
+FRAMES = "u4"
+"""What records with frames are on disk, as ``demand`` reads it: (n, H, W, 3) bytes."""
 
 
 @dataclass(frozen=True)
 class Episode:
     """One episode, time-major.
 
-    observation: (T, D) float32; action: (T, A) float32 in [-1, 1], row 0 zero; reward: (T,) float32, entry 0 zero,
-    summed over the frames of a step, or None where the environment pays none; terminal: whether the task ended
-    at the last record.
+    observation: (T, D) float32, or (T, 64, 64, 3) uint8 and more (``observations``); action: (T, A) float32 in [-1, 1],
+    row 0 zero; reward: (T,) float32, entry 0 zero, summed over the frames of a step, or None where the environment pays
+    none; terminal: whether the task ended at the last record.
     """
 
     observation: Array
@@ -123,11 +127,11 @@ def read_member(archive: zipfile.ZipFile, name: str) -> Array:
 def demand(path: Path, arrays: Mapping[str, Array], kinds: Mapping[str, str]) -> None:
     """Raise ``UserError`` for the first array that is not of its kind: 'f2' is two-dimensional and of finite floats.
 
-    The letters are numpy's: f, i and b for floats, integers and booleans.
+    The letters are numpy's: f, i and b for floats, integers and booleans; u is for bytes.
     """
     for name, kind in kinds.items():
         array = arrays[name]
-        if (array.dtype.kind, array.ndim) != (kind[0], int(kind[1])):
+        if (array.dtype.kind, array.ndim) != (kind[0], int(kind[1])) or (kind[0] == "u" and array.itemsize != 1):
             raise UserError(f"{path}: {name} is {array.dtype} of shape {array.shape}, which cannot be; {MEND}")
         if kind[0] == "f" and not np.isfinite(array).all():
             place = np.argwhere(~np.isfinite(array))[0].tolist()
@@ -149,15 +153,18 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     save_arrays(path, arrays)
 
 
-def load_episodes(path: Path, *, rewarded: bool, dims: tuple[int, int] | None = None) -> list[Episode]:
+def load_episodes(path: Path, *, rewarded: bool, dims: tuple[Observation | int, int] | None = None) -> list[Episode]:
     """Read episodes; with ``rewarded`` the file must hold rewards, without it the rewards are not even read.
 
-    dims: D and A of the task, where they are known. What does not fit or is not finite is a ``UserError``.
+    dims: what is observed (D, if it is the state) and A, where they are known. What does not fit or is not finite is a
+    ``UserError``.
     """
     kinds = {"length": "i1", "terminal": "b1", "observation": "f2", "action": "f2"} | (
         {"reward": "f1"} if rewarded else {}
     )
     arrays = load_arrays(path, list(kinds))
+    if arrays["observation"].ndim == 4:
+        kinds["observation"] = FRAMES
     demand(path, arrays, kinds)
     length, records = arrays["length"], list(kinds)[2:]
     # Every length first: a sum of wild ones may come out right, or overflow.
@@ -166,9 +173,12 @@ def load_episodes(path: Path, *, rewarded: bool, dims: tuple[int, int] | None = 
         raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
     if any(length.sum() != len(arrays[name]) for name in records):
         raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
-    found = arrays["observation"].shape[1], arrays["action"].shape[1]
-    if dims is not None and found != dims:
-        raise UserError(f"{path}: holds episodes of another task (dimensions {found}, not {dims}); {MEND}")
+    if dims is not None:
+        found = *arrays["observation"].shape[1:], arrays["action"].shape[1]
+        wanted = *Observation.of(dims[0]).shape, dims[1]
+        if found != wanted:
+            what = "another task or kind of observation"
+            raise UserError(f"{path}: holds episodes of {what} (dimensions {found}, not {wanted}); {MEND}")
     ends = np.cumsum(length)
     episodes = []
     for begin, end, terminal in zip(ends - length, ends, arrays["terminal"], strict=True):

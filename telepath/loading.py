@@ -49,13 +49,15 @@ def load(path: str | os.PathLike[str]) -> "LoadedAgent":
 class LoadedAgent:
     """A learned policy that has no memory of its own: the same observation and state give the same action.
 
-    task: what it was trained for; observation_dim, action_dim: D and A.
+    task: what it was trained for; observation: what it sees (kind and shape); observation_dim: D of the state, if that
+    is seen; action_dim: A.
     """
 
     def __init__(self, agent: Agent):
         self.task = agent.task
         self.model, self.actor = agent.model, agent.behavior.steady
         self.noise, self.pace = agent.settings.exploit_noise, agent.pace
+        self.observation = self.model.observation
         self.observation_dim, self.action_dim = self.model.observation_dim, self.model.action_dim
 
     @torch.no_grad()
@@ -68,7 +70,10 @@ class LoadedAgent:
         deterministic: bool = False,
         seed: int = 0,
     ) -> tuple[Array, State]:
-        """The action (A,) float32 in [-1, 1] for an observation (D,), or (B, A) for (B, D), and the state that follows.
+        """The action (A,) float32 in [-1, 1] for one observation, or (B, A) for B of them, and the state that follows.
+
+        An observation is (D,); for an agent from pixels (64, 64, 3) uint8, a frame of the task's camera 0 as
+        ``telepath.envs.render`` draws it; with the state below it, as ``telepath.observations.pack`` makes it.
 
         state: what the last call returned; None where all episodes begin. first: (B,), where single episodes of a
         batch begin anew. seed: of the random numbers from an episode's begin on; ``deterministic`` draws none: the mean
@@ -78,7 +83,7 @@ class LoadedAgent:
         What does not fit is a ``UserError``.
         """
         given = self._observation(observation)
-        batch = np.atleast_2d(given)
+        batch = given.reshape(-1, *self.observation.shape)
         if state is None:
             state = self._initial(len(batch), seed)
         if len(state.action) != len(batch):
@@ -103,17 +108,25 @@ class LoadedAgent:
         drawn_from = state.generator if generator is None or not due.any() else generator.get_state()
         after = State(latent, action, state.age + 1, drawn_from)
         # A copy: the caller may scale it in place, and the state must not notice.
-        return action.numpy().reshape(*given.shape[:-1], self.action_dim).copy(), after
+        return action.numpy().reshape(
+            *given.shape[: given.ndim - len(self.observation.shape)], self.action_dim
+        ).copy(), after
 
     def _observation(self, observation: ArrayLike) -> Array:
-        wanted = f"({self.observation_dim},) or (B, {self.observation_dim}) for {self.task}"
+        shape, dtype = self.observation.shape, self.observation.dtype
+        sizes = ", ".join(map(str, shape))
+        wanted = f"({sizes}{',' if len(shape) == 1 else ''}) or (B, {sizes}) for {self.task}"
         try:
-            given = np.array(observation, np.float32)
+            given = np.array(observation)
+            # Numbers of any type for a state; bytes for a frame: floats in [0, 1] would come out black.
+            given = given if self.observation.has_frames else given.astype(np.float32)
         except (TypeError, ValueError):
             what = type(observation).__name__
             raise UserError(f"observation: a {what} that is no array of numbers; expected {wanted}") from None
-        if given.ndim not in (1, 2) or given.shape[-1] != self.observation_dim:
+        if given.ndim - len(shape) not in (0, 1) or given.shape[-len(shape) :] != shape:
             raise UserError(f"observation: shape {given.shape}; expected {wanted}")
+        if given.dtype != dtype:
+            raise UserError(f"observation: {given.dtype}; expected uint8, {wanted}")
         if not np.isfinite(given).all():
             place = np.argwhere(~np.isfinite(given))[0].tolist()
             raise UserError(f"observation{place} is {given[tuple(place)]}; expected finite numbers")

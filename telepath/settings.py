@@ -20,6 +20,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Multiplier = Annotated[float, Field(ge=0.01, le=100)]
 TransferSetting = Literal["trajectories only", "with source agent"]
+ObservationKind = Literal["state", "pixels", "pixels+state"]
 
 
 class Settings(BaseModel):
@@ -66,6 +67,7 @@ class GapSettings(Settings):
 class DreamerSettings(Settings):
     """World model, actor and critic: sizes, losses, optimisers and replay, the same for source, oracle and target.
 
+    ``cnn_depth``: channels of the first convolution, of which each later one has twice as many; for frames alone.
     ``recent`` is the share of every batch that comes from the last ``recent_episodes`` alone.
     """
 
@@ -73,6 +75,7 @@ class DreamerSettings(Settings):
     stoch: Width
     hidden: Width
     layers: Depth
+    cnn_depth: Width
     batch: Width
     length: Annotated[int, Field(ge=2, le=10**9)]
     recent: Fraction
@@ -211,7 +214,8 @@ class LabelSettings(Settings):
     """Segments and their re-enactment in imagination; ``prefix`` and ``reference`` in source steps.
 
     ``tolerance`` in units of what a target trajectory's re-enactment with its own actions costs, the median of
-    ``null_segments``.
+    ``null_segments``. ``distance``: what imagination and reference are compared by where frames are observed; for
+    states it means nothing.
     """
 
     segments: Count
@@ -225,6 +229,7 @@ class LabelSettings(Settings):
     null_segments: Count
     tolerance: Positive
     split: Literal["proportional", "mean"]
+    distance: Literal["decoded", "latent"]
     cem: CemSettings
     match: MatchSettings
 

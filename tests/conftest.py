@@ -10,6 +10,7 @@ import torch
 from telepath.config import Params, load
 from telepath.envs.suite import Step
 from telepath.episodes import Episode
+from telepath.observations import Observation
 from telepath.settings import DreamerSettings
 
 torch.set_num_threads(1)
@@ -96,7 +97,8 @@ class PointEnvironment:
     Quick, deterministic but for its start, and with the attributes of ``Environment``.
     """
 
-    observation_dim, action_dim, frame_seconds, divergences = 2, 1, 0.1, 0
+    observation, observation_dim, action_dim = Observation("state", 2), 2, 1
+    frame_seconds, divergences = 0.1, 0
 
     def __init__(self, action_repeat: int = 1, frames: int = 40, *, rewarded: bool = True):
         self.action_repeat, self.frames, self.rewarded = action_repeat, frames, rewarded

@@ -16,6 +16,7 @@ LAYERS = (
     ("telepath/settings",),
     ("telepath/rival_settings",),
     ("telepath/config",),
+    ("telepath/observations",),
     ("telepath/episodes",),
     ("telepath/runtime",),
     ("telepath/envs",),

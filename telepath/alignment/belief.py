@@ -6,6 +6,7 @@ rate of its own ("temporally invariant") and can be asked about source observati
 seconds are given because velocities cannot be told from frames at unknown distances.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from telepath.alignment.segments import Segments
 from telepath.dreamer.learner import descend, tensors_of
 from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.replay import Replay
@@ -25,21 +25,51 @@ from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
 from telepath.settings import BeliefSettings
 
+MEMORY = 100
+"""Updates over which the belief net's error is averaged."""
+
 
 class BeliefNet(nn.Module):
-    """Observations (K, B, D) and the seconds since the one before (K, B) -> Gaussian over [deter, stoch] (B, F)."""
+    """Observations (K, B, R) and the seconds since the one before (K, B) -> Gaussian over [deter, stoch] (B, F).
 
-    def __init__(self, observation_dim: int, feature_dim: int, settings: BeliefSettings):
+    Observations come as the world model reads them out to others (``WorldModel.read``): a state's own numbers, or a
+    frame's embedding.
+    """
+
+    squared_error: Tensor
+    updates: Tensor
+
+    def __init__(self, read_dim: int, feature_dim: int, settings: BeliefSettings, *, keeps_error: bool = False):
+        """``keeps_error``: whether ``error`` is part of what is saved; it is for whoever compares latents."""
         super().__init__()
-        self.encoder = mlp(observation_dim + 2, settings.hidden, 1, settings.hidden)
+        self.encoder = mlp(read_dim + 2, settings.hidden, 1, settings.hidden)
         self.recurrent = nn.GRU(settings.hidden, settings.hidden)
-        self.head = mlp(settings.hidden + observation_dim, settings.hidden, 2, 2 * feature_dim)
+        self.head = mlp(settings.hidden + read_dim, settings.hidden, 2, 2 * feature_dim)
         self.min_std = settings.min_std
+        self.register_buffer("squared_error", torch.ones(feature_dim), persistent=keeps_error)
+        self.register_buffer("updates", torch.zeros(()), persistent=keeps_error)
+
+    @classmethod
+    def of(cls, model: WorldModel, settings: BeliefSettings) -> "BeliefNet":
+        """An untrained network for a world model."""
+        keeps_error = model.observation.has_frames
+        return cls(model.codec.read_dim, model.feature_dim, settings, keeps_error=keeps_error)
+
+    @property
+    def error(self) -> Tensor:
+        """Root mean square error (F,) of the mean on the last subsets: how well each dimension can be told."""
+        return self.squared_error.sqrt().clamp(min=self.min_std)
+
+    @torch.no_grad()
+    def note_error(self, mean: Tensor, feature: Tensor) -> None:
+        """Let what was believed (B, F) and what was so (B, F) count towards ``error``."""
+        self.updates.add_(1).clamp_(max=MEMORY)
+        self.squared_error.lerp_((mean - feature).square().mean(0), 1 / self.updates)
 
     @classmethod
     def load(cls, path: Path, model: WorldModel, settings: BeliefSettings) -> "BeliefNet":
         """Read the network that was trained for ``model``."""
-        net = cls(model.observation_dim, model.feature_dim, settings)
+        net = cls.of(model, settings)
         stored = load_state(path, kind="belief")
         try:
             net.load_state_dict(stored["weights"])
@@ -50,8 +80,8 @@ class BeliefNet(nn.Module):
     def forward(self, observation: Tensor, seconds: Tensor, known: Tensor) -> Gaussian:
         """The belief at the last frame.
 
-        observation (K, B, D) as the world model sees it (``squash``); seconds (K, B); known (K, B) in {0, 1}: 0 marks
-        padding in front of shorter sequences; the last frame is always known.
+        observation (K, B, R) as the world model reads it out (``read``); seconds (K, B); known (K, B) in {0, 1}: 0
+        marks padding in front of shorter sequences; the last frame is always known.
         """
         # log turns the wide range of distances into a few units; padding reads as zeros with its flag down.
         inputs = torch.cat([observation, (seconds.unsqueeze(-1) + 1e-3).log(), known.unsqueeze(-1)], -1)
@@ -69,7 +99,7 @@ class Subsets(NamedTuple):
     """Random subsets of trajectories, time-major and right-aligned: what the belief net sees, and the latents it must
     find.
 
-    observation (K, B, D), seconds (K, B), known (K, B), feature (B, F).
+    observation (K, B, R), seconds (K, B), known (K, B), feature (B, F).
     """
 
     observation: Tensor
@@ -86,7 +116,7 @@ def random_subsets(
     count: int,
     rng: np.random.Generator,
 ) -> Subsets:
-    """Draw ``count`` subsets from filtered windows, observation (T, B, D) and feature (T, B, F).
+    """Draw ``count`` subsets from filtered windows, observation (T, B, R) and feature (T, B, F).
 
     Each one ends at a random record, holds 1..``frames`` records and skips 1..``max_skip`` records between two. Half of
     them keep one skip throughout, as a source at another rate would; the others draw each skip anew.
@@ -132,7 +162,7 @@ class BeliefLearner:
     def update(self, observation: Tensor, latent: Latent) -> dict[str, float]:
         """One step on filtered windows, (T, B, ...), detached."""
         subsets = random_subsets(
-            self.model.squash(observation),
+            self.model.read(observation),
             latent.feature,
             self.step_seconds,
             self.settings,
@@ -142,6 +172,7 @@ class BeliefLearner:
         belief = self.net(subsets.observation, subsets.seconds, subsets.known)
         loss = belief.negative_log_likelihood(subsets.feature).mean() / subsets.feature.shape[-1]
         descend(self.optimizer, self.parameters, loss, 10.0, "belief net", tensors_of(subsets))
+        self.net.note_error(belief.mean, subsets.feature)
         return {"belief": float(loss.detach())}
 
     def state(self) -> dict[str, Any]:
@@ -165,7 +196,7 @@ class BeliefTraining:
     def __init__(self, model: WorldModel, replay: Replay, step_seconds: float, settings: BeliefSettings, seed: int):
         torch.manual_seed(seed)
         self.model, self.replay, self.settings = model, replay, settings
-        self.net = BeliefNet(model.observation_dim, model.feature_dim, settings)
+        self.net = BeliefNet.of(model, settings)
         self.learner = BeliefLearner(self.net, model, settings, step_seconds, np.random.default_rng(seed))
         self.generator = torch.Generator().manual_seed(seed)
         self.updates = 0
@@ -197,27 +228,31 @@ class BeliefTraining:
 
 @torch.no_grad()
 def believe(net: BeliefNet, model: WorldModel, prefix: Array, source_step_seconds: float) -> Gaussian:
-    """The belief (S, F) at the last frame of source observations (S, K, D)."""
-    observation = torch.from_numpy(np.ascontiguousarray(prefix.transpose(1, 0, 2))).to(model.device)
-    seconds = torch.full(observation.shape[:2], source_step_seconds, device=model.device)
+    """The belief (S, F) at the last frame of source observations (S, K, *shape)."""
+    observation = torch.from_numpy(np.ascontiguousarray(prefix.swapaxes(0, 1))).to(model.device)
+    return believe_read(net, model.read(observation), source_step_seconds)
+
+
+@torch.no_grad()
+def believe_read(net: BeliefNet, read: Tensor, step_seconds: float) -> Gaussian:
+    """The same of observations as the model reads them out, (K, S, R), ``step_seconds`` apart."""
+    seconds = torch.full(read.shape[:2], step_seconds, device=read.device)
     seconds[0] = 0
-    return net(model.squash(observation), seconds, torch.ones_like(seconds))
+    return net(read, seconds, torch.ones_like(seconds))
 
 
 @torch.no_grad()
 def initial_latents(
-    belief: Gaussian, noise: Array, model: WorldModel, segments: Segments, scale: Tensor, keep: int
+    belief: Gaussian, noise: Array, model: WorldModel, misfit: Callable[[Tensor], Tensor], keep: int
 ) -> tuple[Latent, Array]:
-    """Turn belief (S, F) and noise (S, C, F) into the ``keep`` of C sampled latents whose decoded frame fits best.
+    """Turn belief (S, F) and noise (S, C, F) into the ``keep`` of C sampled latents that fit best.
 
-    A sample is judged by the distance of its decoded observation to the last prefix frame, on ``scale`` (D,). The first
+    misfit: features (S, C, F) -> (S, C), how far what they decode to is from the last prefix frames. The first
     noise is zero by convention, so the mean always takes part. Returns latents (S, keep, ...) and their noise
     (S, keep, F), from which the same latents can be drawn again once model and belief have moved on.
     """
     samples = belief.mean.unsqueeze(1) + belief.std.unsqueeze(1) * torch.from_numpy(noise).to(model.device)
     latent = to_latent(samples, model)
-    here = torch.from_numpy(segments.prefix[:, -1]).to(model.device).unsqueeze(1)
-    error = ((model.decode(latent.feature) - here) * scale).square().sum(-1)
-    best = error.topk(keep, largest=False).indices
+    best = misfit(latent.feature).topk(keep, largest=False).indices
     rows = torch.arange(len(best)).unsqueeze(1)
     return latent.at((rows.to(model.device), best)), noise[rows.numpy(), best.cpu().numpy()]

@@ -14,7 +14,7 @@ from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest
 from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
-from telepath.alignment.segments import FrameScale, all_origins, resample
+from telepath.alignment.segments import Scale, all_origins, resample
 from telepath.episodes import Array, Episode
 from telepath.settings import MatchSettings
 
@@ -32,7 +32,7 @@ class SourcePool:
     ``tau`` is the cost at which a match counts 1/e: ``tolerance`` times what matches between source episodes cost.
     """
 
-    def __init__(self, episodes: list[Episode], scale: FrameScale, rates: Rates, settings: MatchSettings):
+    def __init__(self, episodes: list[Episode], scale: Scale, rates: Rates, settings: MatchSettings):
         self.scale, self.rates, self.settings = scale, rates, settings
         self.length = max(3, rates.source_steps(settings.window, settings.slack))
         # Record 0 of an episode takes no part: it was paid nothing because nothing led to it.

@@ -6,6 +6,7 @@ best one -> rewards on its imagined latents.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor
 from telepath.alignment.belief import BeliefNet, believe, initial_latents, to_latent
 from telepath.alignment.cem import Plan, search, white_noise
 from telepath.alignment.diagonals import dtw_tensors
+from telepath.alignment.distance import distance_for
 from telepath.alignment.dtw import dtw_path
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
-from telepath.alignment.segments import FrameScale, Segments, resample
+from telepath.alignment.segments import Scale, Segments, resample
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array, Episode
@@ -29,9 +31,9 @@ from telepath.settings import LabelSettings
 class Alignments(NamedTuple):
     """Re-enacted segments, S of them.
 
-    noise (S, F): which sample of the belief each one begins from; actions (S, M, A); observation (S, M, D) decoded;
-    path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M) inferred
-    and coverage (S, M); cost (S,): DTW cost per path cell, in mean squared spreads; history (iterations, S):
+    noise (S, F): which sample of the belief each one begins from; actions (S, M, A); observation (S, M, *shape)
+    decoded; path (S, L, 2): (reference, candidate) pairs, rows behind a path's end repeat its last pair; rate (S, M)
+    inferred and coverage (S, M); cost (S,): DTW cost per path cell, in mean squared spreads; history (iterations, S):
     best cost per reference frame over the CEM iterations.
     """
 
@@ -62,11 +64,6 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
     return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
 
 
-ROLLOUTS = 512
-"""Rollouts that a CPU imagines at a time: what a step of them touches stays in a core's cache, which makes the matrix
-products faster than those of thousands, and what they leave behind is a few megabytes however many segments there are.
-"""
-
 FEWEST = 8
 """Rows below which a matrix product may take another path in the library and round otherwise; it was seen below 4."""
 
@@ -80,23 +77,24 @@ def filled_up(segments: Segments, seeds: Array) -> tuple[Segments, Array]:
 class Reenactor:
     """What a re-enactment needs besides segments: the target's model and belief, the frame scale, the rates."""
 
-    def __init__(self, model: WorldModel, belief: BeliefNet, scale: FrameScale, rates: Rates, settings: LabelSettings):
+    def __init__(self, model: WorldModel, belief: BeliefNet, scale: Scale, rates: Rates, settings: LabelSettings):
         self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
+        self.distance = distance_for(model, belief, scale, rates, settings)
         self.length = rates.target_steps(settings.reference, settings.slack)
         self.slope = rates.ratio
         # A path along the expected slope has one cell for each step of the faster side.
         self.cells = settings.reference * max(1.0, rates.ratio)
-        self.inverse_spread = torch.from_numpy(scale.inverse).to(model.device)
 
     def start_from(self, segments: Segments, noise: Array, keep: int) -> tuple[Latent, Array]:
         """The ``keep`` best latents (S, keep, ...) that noise (S, C, F) draws from the belief, and their noise."""
         belief = believe(self.belief, self.model, segments.prefix, self.rates.source_step_seconds)
-        return initial_latents(belief, noise, self.model, segments, self.inverse_spread, keep)
+        here = torch.from_numpy(segments.prefix[:, -1]).to(self.model.device)
+        return initial_latents(belief, noise, self.model, partial(self.distance.misfit, here), keep)
 
     @torch.no_grad()
     def place(self, prefix: Array, generator: torch.Generator) -> Latent:
-        """Where the belief net thinks the target's model would stand, (S, ...), at the last of observations (S, K, D):
-        a sample.
+        """Where the belief net thinks the target's model would stand, (S, ...), at the last of observations
+        (S, K, *shape): a sample.
         """
         belief = believe(self.belief, self.model, prefix, self.rates.source_step_seconds)
         return to_latent(belief.sample(generator), self.model)
@@ -117,10 +115,10 @@ class Reenactor:
         start, noise = self.start_from(segments, noise, kept)
         # The search is of many rows in any case: the fillers need not take part.
         rows = Latent(start.deter[:count].flatten(0, 1), start.stoch[:count].flatten(0, 1))
-        reference = torch.from_numpy(np.repeat(self.scale(segments.reference[:count]), kept, axis=0))
+        reference = self.distance.reference(segments)[:count].repeat_interleave(kept, 0)
         generators = [torch.Generator().manual_seed(int(s)) for s in seeds[:count].repeat(kept)]
         proposals = self._propose(rows, actor, generators) if actor is not None else None
-        plan = self._search(rows, reference.to(self.model.device), generators, proposals)
+        plan = self._search(rows, reference, generators, proposals)
         row = np.arange(count) * kept + plan.cost.reshape(-1, kept).argmin(1).cpu().numpy()
         actions = plan.actions.cpu().numpy()[row]
         chosen = noise[np.arange(count), row % kept]
@@ -132,7 +130,7 @@ class Reenactor:
     def _search(
         self, start: Latent, reference: Tensor, generators: list[torch.Generator], proposals: Tensor | None
     ) -> Plan:
-        """The cheapest actions from each start (R, ...) onto its reference (R, N, D)."""
+        """The cheapest actions from each start (R, ...) onto its reference (R, N, E)."""
         mean = torch.zeros(len(reference), self.length, self.model.action_dim, device=self.model.device)
 
         def cost(actions: Tensor, rows: Tensor) -> Tensor:
@@ -141,26 +139,26 @@ class Reenactor:
         return search(cost, mean, self.settings.cem, generators, proposals)
 
     def _cost(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
-        """Open-end DTW of imagined observations to references (R, N, D): actions (R, P, M, A) -> (R, P)."""
+        """Open-end DTW of imagined observations to references (R, N, E): actions (R, P, M, A) -> (R, P)."""
         rows, population = actions.shape[:2]
-        size = max(1, ROLLOUTS // population) if actions.device.type == "cpu" else rows
+        size = max(1, self.distance.rollouts // population) if actions.device.type == "cpu" else rows
         lots = [slice(begin, begin + size) for begin in range(0, rows, size)]
         return torch.cat([self._cost_of(start.at(lot), reference[lot], actions[lot]) for lot in lots])
 
     def _cost_of(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
         """The same, all at once."""
-        observation = self._imagine_observations(start, actions)
-        return dtw_tensors(reference, observation.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
+        imagined = self._imagine_observations(start, actions)
+        return dtw_tensors(reference, imagined.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
 
     def _imagine_observations(self, start: Latent, actions: Tensor) -> Tensor:
-        """Decoded, in units of the spread, time-major: actions (R, P, M, A) -> (M, R, P, D)."""
+        """What is compared with a reference, time-major: actions (R, P, M, A) -> (M, R, P, E)."""
         rows, population, length, _ = actions.shape
         latent = start.at(torch.arange(rows, device=actions.device).repeat_interleave(population))
-        decoded = []
+        seen = []
         for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
             latent = self.model.imagine_step(latent, action, None)
-            decoded.append(self.model.decode(latent.feature) * self.inverse_spread)
-        return torch.stack(decoded).reshape(length, rows, population, -1)
+            seen.append(self.distance.imagined(latent.feature))
+        return torch.stack(seen).reshape(length, rows, population, -1)
 
     def _window(self) -> int:
         return max(2, round(self.settings.band * self.length))
@@ -184,8 +182,9 @@ class Reenactor:
 
         This is how labels stay fresh: never the latents are stored, only what they can be drawn from again.
         """
-        _, observation = self.latents(segments, noise, actions)
-        reference, candidate = self.scale(segments.reference), self.scale(observation)
+        latent, observation = self.latents(segments, noise, actions)
+        reference = self.distance.reference(segments).cpu().numpy()
+        candidate = self.distance.imagined(latent.feature).transpose(0, 1).contiguous().cpu().numpy()
         size = self.settings.reference + self.length
         paths = np.zeros((len(segments), size, 2), np.int32)
         rate = np.zeros(actions.shape[:2], np.float32)
@@ -233,8 +232,8 @@ class Reenactor:
 
     @torch.no_grad()
     def latents(self, segments: Segments, noise: Array, actions: Array) -> tuple[Latent, Array]:
-        """Latents (M, S, ...) under today's model and belief, and their decoded observations (S, M, D)."""
+        """Latents (M, S, ...) under today's model and belief, and their decoded observations (S, M, *shape)."""
         start, _ = self.start_from(segments, noise[:, None], 1)
         known = torch.from_numpy(actions.transpose(1, 0, 2)).to(self.model.device)
         latent = imagine_actions(self.model, start.at((slice(None), 0)), known)
-        return latent, self.model.decode(latent.feature).permute(1, 0, 2).contiguous().cpu().numpy()
+        return latent, self.model.decode(latent.feature).transpose(0, 1).contiguous().cpu().numpy()

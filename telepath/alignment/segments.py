@@ -1,6 +1,6 @@
 """Segments: pieces of source episodes, cut into prefix and reference, and the scale on which frames are compared."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,7 +43,12 @@ def cut_segments(episodes: list[Episode], origin: Array, prefix: int, reference:
 
 
 def resample(track: Array, places: Array) -> Array:
-    """Values of a track (T, ...) at fractional record numbers (n,), linear in between; (n, ...) float32."""
+    """Values of a track (T, ...) at fractional record numbers (n,), linear in between; (n, ...) float32.
+
+    Of frames, uint8, the nearest ones: two pictures laid over each other are none.
+    """
+    if track.dtype == np.uint8:
+        return track[np.floor(places + 0.5).astype(np.int64)]
     before = np.minimum(places.astype(np.int64), len(track) - 2)
     part = (places - before).astype(np.float32).reshape(-1, *[1] * (track.ndim - 1))
     return np.asarray(track[before] * (1 - part) + track[before + 1] * part, np.float32)
@@ -95,8 +100,20 @@ def _paid(episode: Episode, prefix: int, reference: int) -> Array:
     return total[ends] - total[ends - reference]
 
 
+class Scale(Protocol):
+    """Makes vectors of observations whose squared distance is worth something."""
+
+    def __call__(self, observation: Array) -> Array:
+        """Observations (..., *shape) -> (..., E) float32."""
+        ...
+
+    def arrays(self) -> dict[str, Array]:
+        """What it consists of, for a file."""
+        ...
+
+
 class FrameScale(NamedTuple):
-    """How much each observation dimension weighs in a distance: (D,) float32 inverse spreads."""
+    """How much each dimension of a state weighs in a distance: (D,) float32 inverse spreads."""
 
     inverse: Array
 
@@ -115,3 +132,7 @@ class FrameScale(NamedTuple):
     def __call__(self, observation: Array) -> Array:
         """Observations (..., D) in units of the spread, float32."""
         return (observation * self.inverse).astype(np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """The inverse spreads."""
+        return {"scale": self.inverse}

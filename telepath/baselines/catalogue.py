@@ -6,7 +6,7 @@ from typing import Any
 
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.rates import Rates
-from telepath.alignment.segments import FrameScale
+from telepath.alignment.segments import Scale
 from telepath.baselines.aime import Aime
 from telepath.baselines.bco import Bco, cloned_policy
 from telepath.baselines.coverage import coverage_likeness
@@ -68,7 +68,7 @@ def make_labeller(
     settings: LabellerSettings,
     source: list[Episode],
     exploration: list[Episode],
-    scale: FrameScale,
+    scale: Scale,
     rates: Rates,
     seed: int,
 ) -> Labeller:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
-from telepath.alignment.segments import FrameScale
+from telepath.alignment.segments import Scale
 from telepath.baselines.likeness import Standing
 from telepath.baselines.regression import GRAD_CLIP, Regressor
 from telepath.dreamer.learner import descend
@@ -71,7 +71,7 @@ class DiscriminatorLabels:
     def __init__(
         self,
         standing: Standing,
-        scale: FrameScale,
+        scale: Scale,
         rates: Rates,
         exploration: list[Episode],
         settings: DiscriminatorSettings,

@@ -21,7 +21,7 @@ import numpy as np
 
 from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
-from telepath.alignment.segments import FrameScale
+from telepath.alignment.segments import Scale
 from telepath.baselines.rival import resample
 from telepath.episodes import Array, Episode
 
@@ -52,7 +52,7 @@ class Standing:
 class LikenessLabels:
     """A labeller made from a measure. It does not learn from the target, so its labels never change."""
 
-    def __init__(self, standing: Standing, scale: FrameScale, rates: Rates, likeness: Likeness):
+    def __init__(self, standing: Standing, scale: Scale, rates: Rates, likeness: Likeness):
         self.standing, self.rate = standing, standing.rate
         self.scale, self.likeness = scale, likeness
         self.demonstrations = scaled_tracks(standing.best, scale, rates)
@@ -84,7 +84,7 @@ class LikenessLabels:
         return labels
 
 
-def scaled_tracks(episodes: Sequence[Episode], scale: FrameScale, rates: Rates) -> list[Array]:
+def scaled_tracks(episodes: Sequence[Episode], scale: Scale, rates: Rates) -> list[Array]:
     """The observations of source episodes at the target's rate, in frame units: (N, D) each."""
     return [scale(resample(episode.observation, rates)) for episode in episodes]
 

@@ -14,18 +14,21 @@ from telepath.envs.rollout import ActionHold, Policy
 from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.files import one_line
+from telepath.observations import Observation
 from telepath.runtime.store import load_state, save_state
-from telepath.settings import DreamerSettings
+from telepath.settings import DreamerSettings, ObservationKind
 
 
 class Agent(nn.Module):
-    """A world model and a behavior for a task with ``observation_dim`` and ``action_dim``."""
+    """A world model and a behavior for a task with an ``observation`` (a number: a state of so many) and actions."""
 
-    def __init__(self, task: str, observation_dim: int, action_dim: int, settings: DreamerSettings, pace: int = 1):
+    def __init__(
+        self, task: str, observation: Observation | int, action_dim: int, settings: DreamerSettings, pace: int = 1
+    ):
         """``pace``: steps for which each action is held, where the agent knows a slower control rate."""
         super().__init__()
         self.task, self.settings, self.pace = task, settings, pace
-        self.model = WorldModel(observation_dim, action_dim, settings)
+        self.model = WorldModel(observation, action_dim, settings)
         self.behavior = Behavior(self.model.feature_dim, action_dim, settings)
 
     def policy(self, *, noise: float | None = None, seed: int = 0) -> Policy:
@@ -46,6 +49,7 @@ class Agent(nn.Module):
         """The agent as a tree that ``store`` can hold."""
         return {
             "task": self.task,
+            "observation": self.model.observation.kind,
             "observation_dim": self.model.observation_dim,
             "action_dim": self.model.action_dim,
             "settings": self.settings.model_dump(),
@@ -54,11 +58,13 @@ class Agent(nn.Module):
         }
 
     @classmethod
-    def load(cls, path: Path, task: str) -> "Agent":
-        """Read an agent; one of another task is a ``UserError``."""
+    def load(cls, path: Path, task: str, observation: ObservationKind = "state") -> "Agent":
+        """Read an agent; one of another task, or that observes something else, is a ``UserError``."""
         agent = cls.from_artefact(load_state(path, kind="agent"), path)
         if agent.task != task:
             raise UserError(f"{path}: holds an agent for {agent.task}, not {task}; run `dvc repro` to remake it")
+        if (found := agent.model.observation.kind) != observation:
+            raise UserError(f"{path}: holds an agent that observes {found}, not {observation}; run `dvc repro`")
         return agent
 
     @classmethod
@@ -66,7 +72,8 @@ class Agent(nn.Module):
         """The agent that ``artefact()`` describes; where it describes none, a ``UserError`` that names the file."""
         try:
             settings = DreamerSettings(**stored["settings"])
-            task, dims = str(stored["task"]), (int(stored["observation_dim"]), int(stored["action_dim"]))
+            observation = Observation.stored(stored["observation"], int(stored["observation_dim"]))
+            task, dims = str(stored["task"]), (observation, int(stored["action_dim"]))
             if (pace := int(stored["pace"])) < 1:
                 raise ValueError(f"its pace is {pace} steps")
             with torch.device("meta"):  # shapes alone: nothing is made room for before they fit
@@ -92,13 +99,13 @@ class AgentPolicy:
     def reset(self, batch: int) -> None:
         """Forget everything: ``batch`` episodes begin."""
         self.latent = self.model.initial(batch)
-        self.action = torch.zeros(batch, self.model.action_dim)
+        self.action = torch.zeros(batch, self.model.action_dim, device=self.model.device)
 
     @torch.no_grad()
     def act(self, observation: Array) -> Array:
-        """Observations (B, D) -> actions (B, A) in [-1, 1]."""
-        embedding = self.model.embed(torch.from_numpy(observation))
+        """Observations (B, *shape) -> actions (B, A) in [-1, 1]."""
+        embedding = self.model.embed(torch.from_numpy(observation).to(self.model.device))
         self.latent, _ = self.model.observe_step(self.latent, self.action, embedding, self.generator)
         mean, std = self.actor(self.latent.feature)
         self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
-        return self.action.numpy().astype(np.float32)
+        return self.action.cpu().numpy().astype(np.float32)

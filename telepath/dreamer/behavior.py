@@ -137,6 +137,11 @@ class Experience(NamedTuple):
     terminal: Tensor
     wanted: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Experience":
+        """The same on a device."""
+        parts = self._asdict().items()
+        return self._replace(**{name: part.to(device) for name, part in parts if part is not None})
+
 
 class BehaviorLoss(NamedTuple):
     """Actor and critic losses to minimise, the mean imagined value for the log, and the returns' scale; scalars."""

@@ -197,7 +197,7 @@ class Learner:
         self.behavior.restore(state["behavior"])
         if state["experience"] is not None:
             states, *rest = state["experience"]
-            self.experience = Experience(Latent(*states), *rest)
+            self.experience = Experience(Latent(*states), *rest).to(self.model.model.device)
 
 
 def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:

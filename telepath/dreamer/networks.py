@@ -104,8 +104,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """A reparametrised sample: the gradient reaches mean and standard deviation."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return torch.addcmul(self.mean, self.std, noise)
+        return torch.addcmul(self.mean, self.std, noise_like(self.mean, generator))
 
     def negative_log_likelihood(self, x: Tensor) -> Tensor:
         """-log p(x), summed over the last dimension, in nats."""
@@ -119,6 +118,13 @@ class Gaussian(NamedTuple):
     def detach(self) -> "Gaussian":
         """The same distribution, cut off from the gradient."""
         return Gaussian(self.mean.detach(), self.std.detach())
+
+
+def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit Gaussian noise of the shape of ``x``, the same on every device: it is drawn where the generator is."""
+    if x.device == generator.device:
+        return torch.empty_like(x).normal_(generator=generator)
+    return torch.empty(x.shape, dtype=x.dtype, device=generator.device).normal_(generator=generator).to(x.device)
 
 
 LOG_2_PI = 1.8378770664093453

@@ -14,7 +14,7 @@ from telepath.settings import DreamerSettings
 class Batch(NamedTuple):
     """Windows of episodes, time-major.
 
-    observation (T, B, D), action (T, B, A), reward (T, B) or None, is_first (T, B), terminal (T, B) in {0, 1};
+    observation (T, B, *shape), action (T, B, A), reward (T, B) or None, is_first (T, B), terminal (T, B) in {0, 1};
     episode (B,) and start (B,) say where each window was cut.
     """
 
@@ -25,6 +25,16 @@ class Batch(NamedTuple):
     terminal: Tensor
     episode: Array
     start: Array
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; frames travel as bytes."""
+        return self._replace(
+            observation=self.observation.to(device),
+            action=self.action.to(device),
+            reward=None if self.reward is None else self.reward.to(device),
+            is_first=self.is_first.to(device),
+            terminal=self.terminal.to(device),
+        )
 
 
 class Recency(NamedTuple):
@@ -61,7 +71,7 @@ class Replay:
         self.episodes.append(episode)
 
     def observations(self) -> Tensor:
-        """All observations end to end, (n, D)."""
+        """All observations end to end, (n, *shape)."""
         return torch.from_numpy(np.concatenate([episode.observation for episode in self.episodes]))
 
     def state(self, since: int = 0) -> list[tuple[Array, Array, Array | None, bool]]:

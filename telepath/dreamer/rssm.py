@@ -5,8 +5,8 @@
     posterior q(stoch_t | deter_t, observation_t)
     decoder  p(observation_t | deter_t, stoch_t)
 
-All sequences are time-major: (T, B, ...). Observations enter and leave the networks in units of
-their spread and through ``symlog``.
+All sequences are time-major: (T, B, ...). How observations enter and leave the networks is the codec's matter
+(``encoders``): states in units of their spread and through ``symlog``, frames through convolutions.
 """
 
 from typing import Any, NamedTuple
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
-from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, symexp, symlog
+from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, noise_like
+from telepath.observations import Observation
 from telepath.settings import DreamerSettings
 
 
@@ -34,6 +36,10 @@ class Latent(NamedTuple):
     def detach(self) -> "Latent":
         """The same state, cut off from the gradient."""
         return Latent(self.deter.detach(), self.stoch.detach())
+
+    def to(self, device: torch.device) -> "Latent":
+        """The same state on a device."""
+        return Latent(self.deter.to(device), self.stoch.to(device))
 
     def at(self, index: Any) -> "Latent":
         """Index the leading dimensions of both parts alike."""
@@ -54,22 +60,25 @@ class WorldModel(nn.Module):
     center: Tensor
     spread: Tensor
 
-    def __init__(self, observation_dim: int, action_dim: int, settings: DreamerSettings):
+    def __init__(self, observation: Observation | int, action_dim: int, settings: DreamerSettings):
+        """``observation``: a number means a state of that many dimensions."""
         super().__init__()
-        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.observation = Observation.of(observation)
+        self.codec = codec_for(self.observation, settings)
+        self.observation_dim, self.action_dim = self.observation.state_dim, action_dim
         self.deter, self.stoch = settings.deter, settings.stoch
         hidden = settings.hidden
         self.feature_dim = self.deter + self.stoch
-        self.register_buffer("center", torch.zeros(observation_dim))
-        self.register_buffer("spread", torch.ones(observation_dim))
-        self.encoder = mlp(observation_dim, hidden, settings.layers - 1, hidden)
+        self.register_buffer("center", torch.zeros(self.observation_dim))
+        self.register_buffer("spread", torch.ones(self.observation_dim))
+        self.encoder = self.codec.encoder()
         self.cell_input = linear(self.stoch + action_dim, hidden)
         self.cell = nn.GRUCell(hidden, self.deter)
         self.prior_net = mlp(self.deter, hidden, 1, 2 * self.stoch)
         self.posterior_from_deter = linear(self.deter, hidden)
         self.posterior_from_embedding = linear(hidden, hidden)
         self.posterior_output = linear(hidden, 2 * self.stoch)
-        self.decoder = mlp(self.feature_dim, hidden, settings.layers, observation_dim)
+        self.decoder = self.codec.decoder(self.feature_dim)
         self.continuation_net = mlp(self.feature_dim, hidden, 1, 1)
 
     @property
@@ -78,18 +87,26 @@ class WorldModel(nn.Module):
         return self.center.device
 
     def fit_units(self, observation: Tensor) -> None:
-        """Choose the units of the observations, from all of them so far (n, D): their mean and standard deviation.
+        """Choose the units of the states, from all observations so far (n, ...): their mean and standard deviation.
 
         Otherwise the fastest dimensions, which have the largest numbers, would be all that is reconstructed. To be
         called again as the replay grows: in units of random flailing, an upright walker is ten deviations off, where
         ``symlog`` resolves little.
         """
-        self.center.copy_(observation.mean(0))
-        self.spread.copy_(observation.std(0).clamp(min=1e-2))
+        if not self.observation_dim:
+            return
+        state = self.codec.state(observation)
+        self.center.copy_(state.mean(0))
+        self.spread.copy_(state.std(0).clamp(min=1e-2))
 
     def squash(self, observation: Tensor) -> Tensor:
-        """Observations (..., D) as the networks see them: in units of their spread, large values tamed."""
-        return symlog((observation - self.center) / self.spread)
+        """Observations (..., *shape) as the networks see them: flat, (..., n) float32, in tame units."""
+        return self.codec.squash(observation, self.center, self.spread)
+
+    @torch.no_grad()
+    def read(self, observation: Tensor) -> Tensor:
+        """Observations (..., *shape) -> (..., ``codec.read_dim``): what other networks are given of them."""
+        return self.codec.read(self.encoder, self.squash, observation)
 
     def initial(self, batch: int) -> Latent:
         """The state before the first observation: zeros, (B, ...)."""
@@ -111,12 +128,12 @@ class WorldModel(nn.Module):
         return Gaussian.from_output(self.posterior_output(hidden))
 
     def embed(self, observation: Tensor) -> Tensor:
-        """(..., D) -> (..., hidden): the part of the posterior that needs no recurrence."""
+        """(..., *shape) -> (..., hidden): the part of the posterior that needs no recurrence."""
         return self.posterior_from_embedding(F.silu(self.encoder(self.squash(observation))))
 
     def decode(self, feature: Tensor) -> Tensor:
-        """(..., feature) -> the expected observation (..., D) in its own units."""
-        return symexp(self.decoder(feature)) * self.spread + self.center
+        """(..., feature) -> the expected observation (..., *shape), as the environment would give it."""
+        return self.codec.restore(self.decoder(feature), self.center, self.spread)
 
     def continuation(self, feature: Tensor) -> Tensor:
         """(..., feature) -> the probability (...) that the task has not ended in this state."""
@@ -132,13 +149,13 @@ class WorldModel(nn.Module):
         return Latent(deter, stoch), posterior
 
     def observe(self, observation: Tensor, action: Tensor, generator: torch.Generator | None) -> Observed:
-        """Filter sequences from the initial state: observation (T, B, D), action (T, B, A).
+        """Filter sequences from the initial state: observation (T, B, *shape), action (T, B, A).
 
         A sequence lies within one episode; the action of an episode's record 0 is zero.
         """
-        noise = observation.new_zeros(*observation.shape[:2], self.stoch)
+        noise = action.new_zeros(*action.shape[:2], self.stoch)
         if generator is not None:
-            noise.normal_(generator=generator)
+            noise = noise_like(noise, generator)
         from_stoch, from_action = self.cell_input.weight.split([self.stoch, self.action_dim], 1)
         filtered = filter_sequence(
             F.linear(action, from_action, self.cell_input.bias),
@@ -179,7 +196,8 @@ def world_model_loss(
 ) -> WorldModelLoss:
     """Reconstruction, continuation and balanced KL with free nats (Hafner et al. 2021, eq. 2 and algorithm 2).
 
-    observation (T, B, D); terminal (T, B) in {0, 1}: an end by the clock is no end, so the value is bootstrapped there.
+    observation (T, B, *shape); terminal (T, B) in {0, 1}: an end by the clock is no end, so the value is
+    bootstrapped there.
 
     The prior is pulled to the posterior with weight ``kl_balance`` and the posterior to the prior with the rest.
     Below ``free_nats`` a KL costs nothing.

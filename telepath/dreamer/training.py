@@ -21,6 +21,7 @@ from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.files import write_atomically
+from telepath.runtime.device import training_device
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import DreamerSettings, OnlineSettings
@@ -59,8 +60,9 @@ class OnlineTraining:
         torch.manual_seed(seed)
         self.environment, self.dreamer, self.settings, self.seed = environment, dreamer, settings, seed
         self.collect_budget = steps - settings.finalists * settings.final_episodes * environment.episode_steps
-        self.agent = Agent(task, environment.observation_dim, environment.action_dim, dreamer)
-        self.reward = RewardHead(self.agent.model.feature_dim, dreamer)
+        device = training_device(frames=environment.observation.has_frames)
+        self.agent = Agent(task, environment.observation, environment.action_dim, dreamer).to(device)
+        self.reward = RewardHead(self.agent.model.feature_dim, dreamer).to(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.learner = Learner(
@@ -145,7 +147,7 @@ class OnlineTraining:
 
     def update(self) -> dict[str, float]:
         """One step of the world model with its reward head, and one of actor and critic."""
-        batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng)
+        batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng).to(self.agent.model.device)
         self.updates += 1
         return self.learner.update(batch, self._rate(batch))
 

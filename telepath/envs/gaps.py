@@ -21,7 +21,7 @@ from telepath.envs.physics import QUANTITIES, Model, Spec, actuator_constants, b
 from telepath.envs.suite import Environment, Simulator, Step, known_task, load
 from telepath.episodes import Array
 from telepath.errors import UserError
-from telepath.settings import GapSettings
+from telepath.settings import GapSettings, ObservationKind
 
 MULTIPLIERS: tuple[str, ...] = (*QUANTITIES, *PARTS)
 """The gap's multipliers of physical quantities."""
@@ -181,10 +181,23 @@ class TargetEnvironment(Environment):
     simulator gets the zero action and the agent sees the first observation.
     """
 
-    def __init__(self, task: str, gap: GapSettings, seed: int, *, rewarded: bool = True):
+    def __init__(
+        self,
+        task: str,
+        gap: GapSettings,
+        seed: int,
+        *,
+        rewarded: bool = True,
+        observation: ObservationKind = "state",
+    ):
+        if gap.observation_noise and observation != "state":
+            raise UserError(
+                f"gap.observation_noise: {gap.observation_noise:g} means nothing for frames, which have no units of "
+                "their own; set it to 0, or `observation` to state"
+            )
         self.gap = gap
         simulator = target_simulator(task, gap)
-        super().__init__(task, gap.action_repeat, seed, rewarded=rewarded, simulator=simulator)
+        super().__init__(task, gap.action_repeat, seed, rewarded=rewarded, observation=observation, simulator=simulator)
 
     def reseed(self, seed: int, episode: int) -> None:
         """Make the next ``reset`` begin episode number ``episode`` of ``seed``, and its noise as well."""
@@ -192,7 +205,7 @@ class TargetEnvironment(Environment):
         self._noise = np.random.default_rng([seed, episode, NOISE_STREAM])
 
     def reset(self, state: Array | None = None) -> Array:
-        """Begin an episode, optionally in a given physics state; the first observation (D,) float32."""
+        """Begin an episode, optionally in a given physics state; the first observation."""
         first = self._noisy(super().reset(state), self.gap.observation_noise)
         self._actions = deque([np.zeros(self.action_dim)] * self.gap.action_delay)
         self._observations = deque([first] * self.gap.observation_delay)
@@ -211,12 +224,14 @@ class TargetEnvironment(Environment):
         return values + np.float32(std) * self._noise.standard_normal(values.shape, np.float32)
 
 
-def target_environment(task: str, gap: GapSettings, seed: int, *, rewarded: bool) -> TargetEnvironment:
+def target_environment(
+    task: str, gap: GapSettings, seed: int, *, rewarded: bool, observation: ObservationKind = "state"
+) -> TargetEnvironment:
     """The target of a task. Without ``rewarded``, touching the reward of a step is an error.
 
     Raises ``UserError`` if a multiplier does not apply to the task.
     """
-    return TargetEnvironment(task, gap, seed, rewarded=rewarded)
+    return TargetEnvironment(task, gap, seed, rewarded=rewarded, observation=observation)
 
 
 @dataclass(frozen=True)

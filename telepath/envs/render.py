@@ -44,12 +44,17 @@ class Camera:
         else:
             mujoco.mjv_defaultFreeCamera(self._model, self._camera)
 
-    def frame(self) -> Array:
-        """The present state as (H, W, 3) uint8, top row first."""
+    def frame(self, physics: Any = None) -> Array:
+        """The present state as (H, W, 3) uint8, top row first.
+
+        physics: another one of the same task, to be seen by the same camera; its numbers may differ, its textures and
+        meshes must not.
+        """
+        model, data = (self._model, self._data) if physics is None else (physics.model.ptr, physics.data.ptr)
         # Another camera's context may be the current one.
         self._context.make_current()
         everything = int(mujoco.mjtCatBit.mjCAT_ALL)
-        mujoco.mjv_updateScene(self._model, self._data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, self._scene)
         mujoco.mjr_render(self._viewport, self._scene, self._drawing)
         mujoco.mjr_readPixels(self._image, None, self._viewport, self._drawing)
         # OpenGL begins at the bottom.

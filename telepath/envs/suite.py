@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from telepath.envs.backend import PhysicsError, suite
+from telepath.envs.sight import Sight
 from telepath.episodes import Array
 from telepath.errors import UserError
+from telepath.observations import Observation
+from telepath.settings import ObservationKind
 
 UNFIT = {
     "lqr": "its controls are unbounded and no clock ends its episodes",
@@ -61,9 +64,9 @@ def frame_seconds(task: str) -> float:
 class Step:
     """What a step gave.
 
-    observation: (D,) float32; paid: the reward, None where it is withheld; terminal: the task ended, there
-    is no future to bootstrap from; last: the episode is over, by the task, by the clock or because the
-    simulator diverged.
+    observation: (D,) float32, or as ``telepath.observations`` has it; paid: the reward, None where it is withheld;
+    terminal: the task ended, there is no future to bootstrap from; last: the episode is over, by the task, by the clock
+    or because the simulator diverged.
     """
 
     observation: Array
@@ -82,7 +85,8 @@ class Step:
 class Environment:
     """A task of the suite.
 
-    observation_dim, action_dim: D and A; action_repeat: frames a step; frame_seconds, step_seconds:
+    observation: what is observed; observation_dim, action_dim: D, of the state whether it is observed or not, and A;
+    action_repeat: frames a step; frame_seconds, step_seconds:
     durations; episode_steps: steps of an episode that the clock ends, of which the last one may have fewer
     frames; observation_names: D names such as 'position[0]'; rewarded: whether rewards are given (if not,
     the task's reward function is never even called); divergences: how many episodes a diverging simulator
@@ -98,9 +102,13 @@ class Environment:
         seed: int,
         *,
         rewarded: bool = True,
+        observation: ObservationKind = "state",
         simulator: Simulator | None = None,
     ):
-        """``simulator`` stands in for the suite's own, for subclasses that alter the physics."""
+        """``simulator`` stands in for the suite's own, for subclasses that alter the physics.
+
+        The first frame, where frames are observed, raises ``NoGraphics`` if nothing can be rendered here.
+        """
         if action_repeat < 1:
             raise ValueError(f"action_repeat must be at least 1, got {action_repeat}")
         self.task, self.action_repeat, self.rewarded = known_task(task), action_repeat, rewarded
@@ -109,7 +117,9 @@ class Environment:
         self.divergences = 0
         self._measure_clock()
         self._measure_spaces()
-        self._last = np.zeros(self.observation_dim, np.float32)
+        self.observation = Observation(observation, 0 if observation == "pixels" else self.observation_dim)
+        self._sight = Sight(task, self.physics, observation)
+        self._last = np.zeros(self.observation.shape, self.observation.dtype)
         self._frame, self._over = 0, True
         self.reseed(seed, 0)
 
@@ -135,7 +145,7 @@ class Environment:
         self.simulator.task.random.seed([seed, episode])
 
     def reset(self, state: Array | None = None) -> Array:
-        """Begin an episode and return its first observation (D,) float32.
+        """Begin an episode and return its first observation.
 
         With ``state`` (as ``physics_state`` gives it) the bodies begin there instead of in a random state.
         """
@@ -144,7 +154,7 @@ class Environment:
             with self.physics.reset_context():
                 self.physics.set_state(state)
         self._frame, self._over = 0, False
-        self._last = self._observe()
+        self._last = self._sight(self._observe())
         return self._last
 
     def _start(self) -> None:
@@ -178,15 +188,16 @@ class Environment:
             paid += reward
             if discount is not None:
                 break
-        observation = self._last if diverged else self._observe()
-        # The sum turns infinite or NaN with any entry, and costs less than a look at each.
-        if not math.isfinite(observation.sum(dtype=np.float64)):
-            observation, diverged = self._last, True
+        if not diverged:
+            state = self._observe()
+            # The sum turns infinite or NaN with any entry, and costs less than a look at each.
+            diverged = not math.isfinite(state.sum(dtype=np.float64))
+        if not diverged:
+            self._last = self._sight(state)
         self.divergences += diverged
-        self._last = observation
         self._over = diverged or discount is not None
         return Step(
-            observation,
+            self._last,
             (paid if math.isfinite(paid) else 0.0) if self.rewarded else None,
             terminal=discount == 0 and not diverged,
             last=self._over,

@@ -15,6 +15,7 @@ from telepath.episodes import Array, demand, load_arrays, load_episodes
 from telepath.errors import UserError
 from telepath.evaluation.agents import NAMES
 from telepath.files import MEND, one_line, read
+from telepath.settings import ObservationKind
 
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 """Whose held-out episodes the index ``policy`` of the held-out arrays means."""
@@ -32,10 +33,10 @@ GAPS = ("final_score", "inferred_return", "low", "high")
 class Reenactments(NamedTuple):
     """Source segments and what the target model imagined for them.
 
-    reference (S, N, D) and imagined (S, M, D) observations; path (S, L, 2): (reference, imagined) pairs, rows
+    reference (S, N, *shape) and imagined (S, M, *shape) observations; path (S, L, 2): (reference, imagined) pairs, rows
     behind a path's end repeat its last pair; cost (S,) per path cell; history (iterations, S): the best
-    so far; inverse (D,): the frame scale; tau: the cost at which one counts 1/e; origin (S, 2): source episode, and
-    record in it, where the re-enactment begins.
+    so far; inverse (D,): the scale of states, empty for frames; tau: the cost at which one counts 1/e; origin (S, 2):
+    source episode, and record in it, where the re-enactment begins.
     """
 
     reference: Array
@@ -63,8 +64,8 @@ class Film(NamedTuple):
 class Evidence(NamedTuple):
     """Everything a report is written from; columns and keys as the stages write them.
 
-    source_curve, oracle_curve: steps, updates, return; pada_curve: steps; diary: Telepath's rounds, known without true
-    reward; returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
+    source_curve, oracle_curve: steps, updates, return; pada_curve: steps, empty where PADA does not apply; diary:
+    Telepath's rounds, known without true reward; returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
     inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; null (K,): alignment costs of target
     pieces that were re-enacted with their own actions; facts: steps, frames, names.
     """
@@ -83,8 +84,10 @@ class Evidence(NamedTuple):
     film: Film
 
 
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV file that has at least these columns and a row; otherwise a ``UserError`` that names it."""
+def read_table(path: Path, columns: Sequence[str], *, rows: bool = True) -> pd.DataFrame:
+    """A CSV file that has at least these columns and, unless ``rows`` may be missing, a row; otherwise a ``UserError``
+    that names it.
+    """
     data = read(path)
     try:
         table = pd.read_csv(io.BytesIO(data))
@@ -92,6 +95,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         # Whatever a parser trips over in damaged bytes, it means one thing to the user.
         raise UserError(f"{path}: not a readable table ({one_line(error)}); {MEND}") from None
     missing = [name for name in columns if name not in table.columns]
+    if not missing and table.empty and not rows:
+        return table
     if missing or table.empty:
         what = f"lacks {', '.join(missing)}" if missing else "has no rows"
         raise UserError(f"{path}: {what}; {MEND}")
@@ -120,18 +125,21 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_reenactments(
-    labels: Path, source_episodes: Path, prefix: int, reference: int, source_repeat: int
+    labels: Path,
+    source_episodes: Path,
+    prefix: int,
+    reference: int,
+    source_repeat: int,
+    observation: ObservationKind = "state",
 ) -> Reenactments:
     """The label stage's re-enactments, beside the source segments cut anew; lengths in source steps."""
     kinds = {
         "origin": "i2",
-        "observation": "f3",
         "path": "i3",
         "cost": "f1",
         "history": "f2",
-        "scale": "f1",
         "tau": "f0",
-    }
+    } | ({"scale": "f1", "observation": "f3"} if observation == "state" else {"observation": "u5"})
     stored = load_arrays(labels, list(kinds))
     demand(labels, stored, kinds)
     episodes = load_episodes(source_episodes, rewarded=True)
@@ -139,7 +147,7 @@ def read_reenactments(
         segments = cut_segments(episodes, stored["origin"], prefix, reference, source_repeat)
     except (IndexError, ValueError):
         raise UserError(f"{labels}: holds labels of other source episodes; run `dvc repro`") from None
-    if segments.reference.shape[2] != stored["observation"].shape[2]:
+    if segments.reference.shape[2:] != stored["observation"].shape[2:]:
         raise UserError(f"{labels}: holds labels of another task; run `dvc repro` to remake it")
     return Reenactments(
         segments.reference,
@@ -147,7 +155,7 @@ def read_reenactments(
         stored["path"],
         stored["cost"],
         stored["history"],
-        stored["scale"],
+        stored["scale"] if observation == "state" else np.empty(0, np.float32),
         float(stored["tau"]),
         stored["origin"],
     )
@@ -198,11 +206,12 @@ def read_evidence(
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
     curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
-    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", pada_returns, oracle_returns)]
+    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", oracle_returns)]
+    judged.append(read_table(pada_returns, returns, rows=False))
     return Evidence(
         read_table(source_curve, curve),
         read_table(oracle_curve, curve),
-        read_table(pada_curve, ("steps",)),
+        read_table(pada_curve, ("steps",), rows=False),
         read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
         pd.concat(judged, ignore_index=True),
         read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),

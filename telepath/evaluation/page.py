@@ -12,6 +12,9 @@ from telepath.evaluation.evidence import Evidence
 from telepath.evaluation.figures import ALIKE, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
+from telepath.settings import ObservationKind
+
+MOTIONS = "the dimensions in which the source moves most"
 
 PICTURES = (
     (
@@ -36,7 +39,7 @@ PICTURES = (
     (
         "alignments",
         "Observations of three source segments and of their imagined re-enactments, with warping paths",
-        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. "
+        f"The best, the median and the worst re-enactment: {MOTIONS}. "
         "Thin lines join the frames that the warping path matches.",
     ),
     (
@@ -92,11 +95,17 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         "## Where it fails",
         shortcomings(findings, evidence),
         "## Pictures",
-        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in PICTURES),
+        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in pictures(params.observation)),
         "## Make it again",
         recipe(params),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def pictures(observation: ObservationKind) -> list[tuple[str, str, str]]:
+    """``PICTURES``, worded for what was observed."""
+    shown = MOTIONS if observation == "state" else "frames as they were observed and as they were imagined"
+    return [(name, alt, caption.replace(MOTIONS, shown)) for name, alt, caption in PICTURES]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -246,11 +255,12 @@ def cost(evidence: Evidence, params: Params) -> str:
     """Steps, frames and updates; no minutes, because those differ from machine to machine."""
     home, away = params.tasks[params.task].action_repeat, params.gap.action_repeat
     source, target = evidence.facts["source_steps"], evidence.facts["target_steps"]
-    oracle, pada = (int(curve["steps"].iloc[-1]) for curve in (evidence.oracle_curve, evidence.pada_curve))
+    oracle = int(evidence.oracle_curve["steps"].iloc[-1])
+    adapted = evidence.pada_curve["steps"].tolist()[-1:]  # nothing where PADA does not apply
     rows = [
         ["source, at home", *spent(source, home, evidence.source_curve), "yes"],
         ["Telepath, in the target", *spent(target, away, evidence.diary), "no"],
-        ["PADA, in the target", f"{pada:,}", f"{pada * away:,}", "–", "no"],
+        *(["PADA, in the target", f"{pada:,}", f"{pada * away:,}", "–", "no"] for pada in adapted),
         ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), "yes"],
     ]
     return (

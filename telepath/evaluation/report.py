@@ -11,6 +11,7 @@ from telepath.evaluation.findings import AGENTS, Findings, Metrics, find
 from telepath.evaluation.html import self_contained
 from telepath.evaluation.page import share, write_page
 from telepath.evaluation.scores import ratio, significant
+from telepath.evaluation.strips import drawn_strips
 from telepath.files import write_atomically
 
 
@@ -19,8 +20,8 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
 
     The film, if there is one, lies there already, as film/film.gif.
 
-    Of the settings it reads ``task``, ``setting``, ``seed``, ``gap``, ``tasks.<task>``, ``evaluate`` and
-    ``rivals.pada.source``.
+    Of the settings it reads ``task``, ``observation``, ``setting``, ``seed``, ``gap``, ``tasks.<task>``, ``evaluate``
+    and ``rivals.pada.source``.
     """
     findings = find(evidence, params)
     draw(findings, evidence, params, folder / "figures")
@@ -52,8 +53,11 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
     figures.return_bars(evidence.returns, params.evaluate.confidence, folder / "returns.png")
     figures.rewards(evidence.heldout, HELDOUT_POLICIES, episode, target_step, folder / "rewards.png")
     figures.cem_progress(found.history, found.cost, found.tau, folder / "cem.png")
-    names = evidence.facts["observation_names"]
-    figures.drawn_alignments(found, names, source_step, target_step, folder / "alignments.png")
+    if params.observation == "state":
+        names = evidence.facts["observation_names"]
+        figures.drawn_alignments(found, names, source_step, target_step, folder / "alignments.png")
+    else:
+        drawn_strips(found, source_step, target_step, folder / "alignments.png")
     figures.label_origins(found, evidence.null, source_step, folder / "labels.png")
     figures.induced_gap(evidence.gap, folder / "gap.png")
 

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import torch
 
-from telepath.runtime.environment import count
+from telepath.errors import UserError
+from telepath.files import one_line
+from telepath.runtime.environment import count, flag
 
 Here = TypeVar("Here")
 There = TypeVar("There")
@@ -57,6 +59,33 @@ def be_deterministic() -> None:
     torch.set_deterministic_debug_mode("error")
     # Otherwise torch fills all memory that it hands out uninitialised: a debugging aid, and it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+HALF = "TELEPATH_HALF"
+"""Environment variable: 1 to compute convolutions in bfloat16 (what it is for: a GPU; results round otherwise).
+"""
+
+
+def half_precision(device: str) -> torch.autocast:
+    """A context in which matrix products and convolutions on a device are of bfloat16, if ``TELEPATH_HALF`` is 1."""
+    return torch.autocast(device, torch.bfloat16, enabled=flag(HALF))
+
+
+DEVICE = "TELEPATH_DEVICE"
+"""Environment variable: ``cpu`` or ``cuda`` to train source and oracle there; unset to choose."""
+
+
+def training_device(*, frames: bool) -> torch.device:
+    """Where source and oracle are trained: on a GPU if there is one and frames are observed, else on the CPU.
+
+    Networks of states are too small for a GPU to pay. A ``UserError`` where what is asked for is not there.
+    """
+    wanted = os.environ.get(DEVICE, "").strip().lower()
+    if wanted not in ("", "cpu", "cuda"):
+        raise UserError(f"{DEVICE}: {one_line(repr(wanted))} is neither cpu nor cuda; mend it or unset it")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{DEVICE}: this machine has no GPU that torch can use; unset it")
+    return torch.device("cuda" if wanted != "cpu" and (wanted or frames) and torch.cuda.is_available() else "cpu")
 
 
 def usable_cpus() -> int:

@@ -42,6 +42,14 @@ def count(variable: str, default: int) -> int:
     return int(text)
 
 
+def flag(variable: str) -> bool:
+    """1 or 0, which it is when unset; anything else is a ``UserError`` that names the variable."""
+    text = os.environ.get(variable, "").strip()
+    if text not in ("", "0", "1"):
+        raise UserError(f"{variable}: {one_line(repr(text))} is neither 0 nor 1; mend it or unset it")
+    return text == "1"
+
+
 class Executor(NamedTuple):
     """Where pieces of work are done: in ``processes`` of their own, by the dask cluster whose ``scheduler`` listens at
     host:port, or, with neither, in this process.

@@ -27,11 +27,11 @@ class Anchor:
         Where one of the agent's steps takes k here, k filters run interleaved, each on every k-th record with the mean
         action since: the agent sees the pace that it knows, and is asked at every record all the same.
         """
-        length, width, _ = batch.observation.shape
+        length, width = batch.action.shape[:2]
         # A window too short for that pace is read at a faster one.
         hold = max(1, min(self.agent.pace, length // (2 * BURN_IN)))
         steps = length // hold
-        observation = batch.observation[-steps * hold :].reshape(steps, hold * width, -1)
+        observation = batch.observation[-steps * hold :].reshape(steps, hold * width, *batch.observation.shape[2:])
         action = trailing_mean(batch.action, hold)[-steps * hold :].reshape(steps, hold * width, -1)
         latent = self.agent.model.observe(observation, action, None).latent
         wanted: Tensor = self.agent.behavior.steady(latent.feature).mean

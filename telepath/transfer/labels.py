@@ -8,11 +8,13 @@ import numpy as np
 
 from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
+from telepath.alignment.projection import INPUTS, Projection
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import FrameScale, Segments, choose_origins, cut_segments
+from telepath.alignment.segments import FrameScale, Scale, Segments, choose_origins, cut_segments
 from telepath.dreamer.behavior import Actor
 from telepath.episodes import Array, Episode, demand, load_arrays, save_arrays
 from telepath.errors import UserError
+from telepath.observations import Observation
 from telepath.runtime.environment import Executor
 from telepath.runtime.executor import each
 from telepath.runtime.progress import Progress
@@ -22,8 +24,9 @@ from telepath.settings import LabelSettings
 HERE = Executor()
 """In this process."""
 
+STATE_KINDS = {"scale": "f1", "observation": "f3"}
+FRAME_KINDS = {"mean": "f1", "basis": "f2", "spread": "f0", "observation": "u5"}
 KINDS = {
-    "scale": "f1",
     "origin": "i2",
     "tau": "f0",
     "length": "i1",
@@ -31,25 +34,24 @@ KINDS = {
     "replay_confidence": "f1",
     "noise": "f2",
     "actions": "f3",
-    "observation": "f3",
     "path": "i3",
     "rate": "f2",
     "coverage": "f2",
     "cost": "f1",
     "history": "f2",
 }
-"""The arrays on disk, as ``episodes.demand`` reads it."""
+"""The arrays on disk, as ``episodes.demand`` reads it; besides those of states or of frames."""
 
 
 class Labels(NamedTuple):
     """What the label stage leaves.
 
-    scale: the frame scale; origin (S, 2): where the segments were cut from the source episodes; alignments: their
-    re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which a re-enactment
-    counts 1/e.
+    scale: on which real replay was matched; origin (S, 2): where the segments were cut from the source episodes;
+    alignments: their re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which
+    a re-enactment counts 1/e.
     """
 
-    scale: FrameScale
+    scale: Scale
     origin: Array
     alignments: Alignments
     replay: list[ReplayLabels]
@@ -60,7 +62,7 @@ class Labels(NamedTuple):
         save_arrays(
             path,
             {
-                "scale": self.scale.inverse,
+                **self.scale.arrays(),
                 "origin": self.origin,
                 "tau": np.array(self.tau),
                 "length": np.array([len(labels.rate) for labels in self.replay]),
@@ -71,17 +73,26 @@ class Labels(NamedTuple):
         )
 
     @staticmethod
-    def load(path: Path, exploration: list[Episode], observation_dim: int) -> "Labels":
-        """Read the labels; those of another exploration or task are a ``UserError``."""
-        stored = load_arrays(path, list(KINDS))
-        demand(path, stored, KINDS)
+    def load(path: Path, exploration: list[Episode], observation: Observation | int) -> "Labels":
+        """Read the labels; those of another exploration, task or kind of observation are a ``UserError``."""
+        observation = Observation.of(observation)
+        kinds = KINDS | (FRAME_KINDS if observation.has_frames else STATE_KINDS)
+        stored = load_arrays(path, list(kinds))
+        demand(path, stored, kinds)
+        scale: Scale
+        if observation.has_frames:
+            scale = Projection(stored["mean"], stored["basis"], float(stored["spread"]))
+            fits = scale.basis.shape[0] == len(scale.mean) == INPUTS and scale.spread > 0
+        else:
+            scale = FrameScale(stored["scale"])
+            fits = scale.inverse.shape == observation.shape
         count, total = len(stored["origin"]), sum(len(e) for e in exploration)
         fit = [
-            stored["scale"].shape == (observation_dim,),
+            fits,
             stored["length"].tolist() == [len(e) for e in exploration],
             len(stored["replay_rate"]) == len(stored["replay_confidence"]) == total,
             stored["origin"].shape[1] == 2,
-            stored["observation"].shape[2] == observation_dim,
+            stored["observation"].shape[2:] == observation.shape,
             stored["history"].shape[1] == count,
             all(len(stored[name]) == count for name in Alignments._fields if name != "history"),
         ]
@@ -95,7 +106,7 @@ class Labels(NamedTuple):
             )
         ]
         alignments = Alignments(*(stored[name] for name in Alignments._fields))
-        return Labels(FrameScale(stored["scale"]), stored["origin"], alignments, replay, float(stored["tau"]))
+        return Labels(scale, stored["origin"], alignments, replay, float(stored["tau"]))
 
 
 def label(

@@ -223,7 +223,9 @@ class Refinement:
         self.restore_round(self.best_round, anchor)
         self.anchor = Anchor(anchor)
         trained = [r.inferred_return for r in self.rounds[len(self.given) :]]
-        worth = float(np.mean(trained)) / (0.5 * self.known.good_return) if trained else 1.0
+        # A source that was never paid anything is no measure of what was trained.
+        half = 0.5 * self.known.good_return
+        worth = float(np.mean(trained)) / half if trained and half > 0 else 1.0
         self.learner.behavior.anchor = self.settings.anchor * min(1.0, worth)
 
     @property

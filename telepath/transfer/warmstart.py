@@ -13,7 +13,7 @@ def target_agent(
 ) -> Agent:
     """A fresh agent for the target (*trajectories only*), or a copy of the source's (*with source agent*)."""
     torch.manual_seed(seed)
-    agent = Agent(task, environment.observation_dim, environment.action_dim, settings)
+    agent = Agent(task, environment.observation, environment.action_dim, settings)
     if source is not None:
         if source.settings != settings:
             raise UserError("the source agent was trained with other `dreamer` settings; run `dvc repro` to retrain it")

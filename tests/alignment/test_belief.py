@@ -2,7 +2,6 @@ import numpy as np
 import torch
 
 from telepath.alignment.belief import BeliefLearner, BeliefNet, Subsets, initial_latents, random_subsets
-from telepath.alignment.segments import Segments
 from telepath.config import Params
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.rssm import WorldModel
@@ -86,14 +85,12 @@ def test_initial_latents_are_those_whose_decoded_frame_fits_and_can_be_drawn_aga
     belief = Gaussian(torch.zeros(3, model.feature_dim), torch.full((3, model.feature_dim), 0.5))
     noise = rng.standard_normal((3, 40, model.feature_dim)).astype(np.float32)
     prefix = rng.standard_normal((3, 4, 2)).astype(np.float32)
-    segments = Segments(prefix, prefix, prefix[:, :, 0], np.zeros((3, 2), np.int64))
-    scale = torch.ones(2)
-    latent, kept = initial_latents(belief, noise, model, segments, scale, 5)
 
     def error(latents: torch.Tensor) -> torch.Tensor:
         return (model.decode(latents) - torch.from_numpy(prefix[:, -1:])).square().sum(-1)
 
-    everything, _ = initial_latents(belief, noise, model, segments, scale, 40)
+    latent, kept = initial_latents(belief, noise, model, error, 5)
+    everything, _ = initial_latents(belief, noise, model, error, 40)
     torch.testing.assert_close(error(latent.feature), error(everything.feature).sort(1).values[:, :5])
-    again, _ = initial_latents(belief, kept[:, :1], model, segments, scale, 1)
+    again, _ = initial_latents(belief, kept[:, :1], model, error, 1)
     torch.testing.assert_close(again.feature[:, 0], latent.feature[:, 0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from telepath.errors import UserError
-from telepath.runtime.device import be_deterministic, limit_threads, side_by_side
+from telepath.runtime.device import be_deterministic, limit_threads, side_by_side, training_device
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +79,21 @@ def test_be_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     be_deterministic()
     assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_frames_go_to_a_gpu_where_there_is_one_and_states_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TELEPATH_DEVICE", raising=False)
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=gpu: found)
+        assert training_device(frames=True).type == ("cuda" if gpu else "cpu")
+        assert training_device(frames=False).type == "cpu"
+    monkeypatch.setenv("TELEPATH_DEVICE", "cpu")
+    assert training_device(frames=True).type == "cpu"
+    monkeypatch.setenv("TELEPATH_DEVICE", "cuda")
+    assert training_device(frames=False).type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="TELEPATH_DEVICE: this machine has no GPU"):
+        training_device(frames=True)
+    monkeypatch.setenv("TELEPATH_DEVICE", "tpu")
+    with pytest.raises(UserError, match="TELEPATH_DEVICE: 'tpu' is neither cpu nor cuda"):
+        training_device(frames=True)

@@ -1,0 +1,141 @@
+"""The whole pipeline from pixels, in time slots: what one slot leaves unfinished, the same command goes on with.
+
+    python -m benchmarks.pixels --task ball_in_cup-catch --minutes 10 [--source-only] [--size small] [--seed 0]
+
+It runs in a workspace of its own under .telepath/benchmark and shares this project's DVC cache and checkpoints. Curves
+and metrics are in reports/pixels/TASK-SIZE, as far as there are any, after every slot. ``small`` is for a CPU, about an
+hour of one idle core for ball_in_cup-catch; ``full``, Dreamer's sizes, is for a GPU, with TELEPATH_HALF=1 for bfloat16
+convolutions.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import RATES
+from benchmarks.grid import ROOT, SHARED, STOP, Workspace
+from telepath.dreamer.training import save_curve
+from telepath.errors import UserError
+from telepath.runtime.device import usable_cpus
+from telepath.runtime.environment import count
+from telepath.runtime.interrupt import stop_on_signals
+from telepath.runtime.store import load_state
+
+COMMON: dict[str, Any] = {
+    "observation": "pixels",
+    "dreamer.reconstruction_scale": 1.0,  # a frame has a thousand times the numbers of a state
+    "evaluate.episodes": 10,
+    "evaluate.curve_episodes": 3,
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {
+        "dreamer.cnn_depth": 8,
+        "dreamer.batch": 8,
+        "source.training.update_ratio": 0.4,
+        "label.distance": "latent",  # decoded frames would take a core's whole hour
+    },
+    "full": {
+        "dreamer.cnn_depth": 32,
+        "dreamer.deter": 512,
+        "dreamer.stoch": 32,
+        "dreamer.hidden": 512,
+        "dreamer.length": 50,
+        "dreamer.starts": 512,
+    },
+}
+SOURCE_STEPS = {"ball_in_cup-catch": 12000, "walker-walk": 60000, "cheetah-run": 60000}
+"""From pixels a task takes longer to learn than from states."""
+
+KEPT = (
+    "data/source/curve.csv",
+    "data/oracle/curve.csv",
+    "data/target/rounds.csv",
+    "data/evaluation/returns.csv",
+    "data/evaluation/rounds.csv",
+    "reports/metrics.json",
+    "reports/figures/curves.png",
+    "reports/figures/alignments.png",
+)
+"""What a finished pipeline leaves behind."""
+
+
+def overrides(task: str, size: str, seed: int) -> dict[str, Any]:
+    """What differs from the params.yaml at hand: dotted keys."""
+    source, target = RATES[task]
+    return {
+        "task": task,
+        f"tasks.{task}.action_repeat": source,
+        f"tasks.{task}.source_steps": SOURCE_STEPS[task],
+        "gap.action_repeat": target,
+        "seed.source": seed,
+        "seed.target": seed,
+        **COMMON,
+        **SIZES[size],
+    }
+
+
+def collect(workspace: Path, out: Path, seconds: float, changed: dict[str, Any]) -> None:
+    """Copy what there is; of a source that is still learning, the curve in its checkpoint."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        if (workspace / name).exists():
+            shutil.copy(workspace / name, out / name.removeprefix("data/").removeprefix("reports/").replace("/", "-"))
+    if not (workspace / KEPT[0]).exists() and (curve := unfinished_curve()):
+        save_curve(out / "source-curve.csv", curve)
+    log = out / "slots.json"
+    before = json.loads(log.read_text())["seconds"] if log.exists() else []
+    log.write_text(json.dumps({"overrides": changed, "seconds": [*before, round(seconds)]}, indent=1) + "\n")
+
+
+def unfinished_curve() -> list[tuple[int, int, float]]:
+    """Of the source training that was interrupted last, if there is one."""
+    states = (SHARED / "scratch").glob("train_source-*/state.safetensors")
+    latest = max(states, key=lambda path: path.stat().st_mtime, default=None)
+    return [tuple(row) for row in load_state(latest, kind="checkpoint")["curve"]] if latest else []
+
+
+def main() -> None:
+    """Read the command line and run for one slot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=SOURCE_STEPS, default="ball_in_cup-catch")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--source-only", action="store_true")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    stop_on_signals()
+    begin, over = time.monotonic(), threading.Timer(60 * asked.minutes, STOP.set)
+    over.daemon = True
+    over.start()
+    changed = overrides(asked.task, asked.size, asked.seed)
+    workspace = Workspace("pixels", count("TELEPATH_THREADS", min(2, usable_cpus())))
+    workspace.set(changed)
+    failure = ""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            # The oracle, which nothing else waits for, comes last.
+            for stage in ("train_source",) if asked.source_only else ("train_source", "evaluate", "report"):
+                ran = pool.submit(workspace.repro, stage).result()
+                print(f"{stage}: ran {', '.join(ran) or 'nothing, all was there'}", flush=True)
+        except RuntimeError as error:
+            failure = "" if STOP.is_set() else str(error)
+        except KeyboardInterrupt:
+            STOP.set()  # and the pool waits until dvc has ended
+    out = ROOT / "reports" / "pixels" / f"{asked.task}-{asked.size}"
+    try:
+        collect(workspace.folder, out, time.monotonic() - begin, changed)
+    except UserError as error:
+        failure = failure or str(error)
+    if failure:
+        sys.exit(f"{failure}; see {workspace.folder / 'repro.log'}")
+    print("the slot is over: the same command goes on from here" if STOP.is_set() else "done", f"({out})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Environments that show frames, where this machine can render any."""
+
+import numpy as np
+import pytest
+
+from telepath.envs.gaps import target_environment
+from telepath.envs.gl import NoGraphics, find_backend
+from telepath.envs.suite import Environment
+from telepath.errors import UserError
+from telepath.observations import SIDE, Observation, frames_of
+from telepath.settings import GapSettings
+
+TASK = "ball_in_cup-catch"
+
+
+@pytest.fixture
+def graphics() -> None:
+    try:
+        find_backend()
+    except NoGraphics as reason:
+        pytest.skip(str(reason))
+
+
+def episode(environment: Environment, steps: int = 6) -> np.ndarray:
+    environment.reseed(3, 1)
+    rng = np.random.default_rng(0)
+    seen = [environment.reset()]
+    seen += [environment.step(rng.uniform(-1, 1, environment.action_dim)).observation for _ in range(steps)]
+    return np.stack(seen)
+
+
+@pytest.mark.usefixtures("graphics")
+class TestFrames:
+    def test_they_are_bytes_that_depend_on_the_episode_alone(self) -> None:
+        first, second = (Environment(TASK, 6, 0, observation="pixels") for _ in range(2))
+        frames = episode(first)
+        assert (frames.shape, frames.dtype) == ((7, SIDE, SIDE, 3), np.uint8)
+        assert first.observation == Observation("pixels", 0)
+        # In between another environment of the same camera is looked at.
+        episode(second, 3)
+        np.testing.assert_array_equal(episode(second), frames)
+        np.testing.assert_array_equal(episode(first), frames)
+        assert len(np.unique(frames.reshape(7, -1), axis=0)) == 7
+
+    def test_source_and_target_are_seen_by_the_same_camera(self) -> None:
+        source = Environment(TASK, 6, 0, observation="pixels")
+        target = target_environment(
+            TASK, GapSettings(action_repeat=3, mass=2.0), 0, rewarded=False, observation="pixels"
+        )
+        np.testing.assert_array_equal(episode(source, 0), episode(target, 0))
+
+    def test_both_are_the_frame_and_the_state_of_the_same_moment(self) -> None:
+        kinds = ("state", "pixels", "pixels+state")
+        state, frames, both = (episode(Environment(TASK, 6, 0, observation=kind)) for kind in kinds)
+        np.testing.assert_array_equal(frames_of(both), frames)
+        held = both[:, SIDE:].reshape(7, -1)[:, : 4 * state.shape[1]].copy().view(np.float32)
+        np.testing.assert_array_equal(held, state)
+
+    def test_a_diverging_simulator_ends_the_episode_at_the_last_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment = Environment(TASK, 6, 0, observation="pixels")
+        environment.reset()
+        before = environment.step(np.ones(2)).observation
+        monkeypatch.setattr(environment, "_observe", lambda: np.full(8, np.nan, np.float32))
+        step = environment.step(np.ones(2))
+        assert (step.last, step.terminal, environment.divergences) == (True, False, 1)
+        np.testing.assert_array_equal(step.observation, before)
+
+    def test_a_delay_delays_frames(self) -> None:
+        at_once, late = (
+            target_environment(
+                TASK, GapSettings(action_repeat=3, observation_delay=n), 0, rewarded=False, observation="pixels"
+            )
+            for n in (0, 2)
+        )
+        np.testing.assert_array_equal(episode(late)[2:], episode(at_once)[:-2])
+
+
+def test_noise_in_units_that_frames_do_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match=r"gap.observation_noise: 0.1 means nothing for frames"):
+        target_environment(
+            TASK, GapSettings(action_repeat=3, observation_noise=0.1), 0, rewarded=False, observation="pixels"
+        )
