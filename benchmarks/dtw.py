@@ -2,11 +2,12 @@
 
     python -m benchmarks.dtw [--rounds 15] [--out reports/benchmarks]
 
-Every round times one call of everybody, so that a busy or throttled machine slows all alike; the table shows the best
-of the rounds. Millions of table cells a second count the whole N x M table, also where a band leaves most of it out.
-*sgemm share* is 2 D operations a cell over the rate at which numpy multiplies float32 matrices in the same rounds. The
-direct difference and square take two instructions where sgemm takes one, so shares above one half are out of reach for
-whoever computes (x - y)^2, as far as sgemm reaches the machine's peak. Rivals that are not installed are skipped.
+Every round times one call of everybody in seconds of processor time, so that a busy or throttled machine slows all
+alike; the table shows the best of the rounds, and the machine's load is printed with it. Millions of table cells a
+second count the whole N x M table, also where a band leaves most of it out. *sgemm share* is 2 D operations a cell over
+the rate at which numpy multiplies float32 matrices in the same rounds. The direct difference and square take two
+instructions where sgemm takes one: with units of their own for sums (AMD's Zen) they may run side by side, without such
+units (Intel) one half is the most that can be had. Rivals that are not installed are skipped.
 Writes dtw.csv and dtw.png.
 """
 
@@ -83,7 +84,7 @@ def exact(x: Array, candidate: Array) -> float:
     return float(table[-1, -1])
 
 
-def race(calls: dict[str, Call], rounds: int) -> dict[str, float]:
+def race(calls: dict[str, Call], rounds: int, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
     """Best seconds of each, in turns."""
     best = {}
     for name, call in calls.items():
@@ -91,9 +92,9 @@ def race(calls: dict[str, Call], rounds: int) -> dict[str, float]:
         best[name] = np.inf
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin = clock()
             call()
-            best[name] = min(best[name], time.perf_counter() - begin)
+            best[name] = min(best[name], clock() - begin)
     return best
 
 
@@ -145,8 +146,14 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
 def threads_row(rounds: int) -> str:
     """How much two threads gain."""
     y = np.random.default_rng(0).standard_normal((8192, LENGTH, 24), dtype=np.float32)
-    best = race({str(t): lambda t=t: dtw_batch(y[0], y, threads=t) for t in (1, 2)}, rounds)  # type: ignore[misc]
-    return f"two threads, 8192 candidates: {best['1'] / best['2']:.2f} times one"
+    best = race({str(t): lambda t=t: dtw_batch(y[0], y, threads=t) for t in (1, 2)}, rounds, time.perf_counter)  # type: ignore[misc]
+    gain = best["1"] / best["2"]
+    return f"two threads, 8192 candidates: {gain:.2f} times one in wall time, at a load of {load()}"
+
+
+def load() -> str:
+    """Mean number of processes that wanted a CPU in the last minute, of how many CPUs."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs" if hasattr(os, "getloadavg") else "unknown"
 
 
 def draw(table: list[dict[str, Any]], path: Path) -> None:
@@ -184,6 +191,7 @@ def main() -> None:
     begin = time.perf_counter()
     dtw_batch(np.zeros((4, 2), np.float32), np.zeros((1, 4, 2), np.float32))
     print(f"first call: {time.perf_counter() - begin:.2f} s (compiles when it is the first one ever)")
+    print(f"load: {load()}")
     table: list[dict[str, Any]] = []
     for row in rows(options.rounds):
         if not table:

@@ -4,11 +4,12 @@ The sixteen costs of one cell stand side by side in a vector of float32. The rec
 on data, so the same instructions fill sixteen tables, and no lane ever looks at another one.
 
 The time goes into the local costs: two instructions, difference and square-and-add, for each cell and dimension.
-Three measures keep the arithmetic units fed.
+Four measures keep the arithmetic units fed.
 
     pack    a tile of 16 candidates is transposed once, so that dimension d of frame j of all of them is one load
     rows    four rows of the table are filled together, so that each loaded vector is used four times
     strips  the table is filled in strips of so few columns that their packed frames stay in the nearest cache
+    fetch   while a strip is filled, the frames of the next one are on their way from memory
 
 Compiled functions pass addresses, not arrays, to each other: an array brings a reference count along, whose
 upkeep costs more than the work in the innermost loop. The vectors are LLVM's, which splits them where the
@@ -100,8 +101,16 @@ def _multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @_intrinsic
 def _minimum(typing: Any, a: Any, b: Any) -> Any:
+    """The smaller of two costs, NaN counting as larger than inf.
+
+    Costs have no sign, so their order is that of their bits as whole numbers, whose minimum is as fast as any
+    instruction can be and leaves the units alone that subtract.
+    """
+
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("<", *args), *args)
+        kind = ir.VectorType(ir.IntType(32), LANES)
+        bits = [builder.bitcast(number, kind) for number in args]
+        return builder.bitcast(builder.select(builder.icmp_unsigned("<", *bits), *bits), _VECTOR)
 
     return _vector(_vector, _vector), lower
 
@@ -153,6 +162,21 @@ def _integer(typing: Any, address: Any, k: Any) -> Any:
         return builder.load(_pointer(builder, args[0], _LONG, args[1], 8), align=8)
 
     return types.int64(types.int64, types.int64), lower
+
+
+@_intrinsic
+def _fetch(typing: Any, address: Any) -> Any:
+    """Have the cache line at an address brought near, without waiting for it."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        read, near, data = ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)
+        builder.call(fetch, [builder.inttoptr(args[0], pointer), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), lower
 
 
 @_intrinsic
@@ -230,6 +254,7 @@ class _Tile(NamedTuple):
     x: int  # the reference, (length, dim) float32
     weights: int  # (dim,) float32, or address 0
     candidates: int  # 16 addresses of their frame 0
+    following: int  # those of the next tile
     frame_stride: int
     dim_stride: int
     first: int  # (length,) int64: the band
@@ -263,6 +288,17 @@ def _pack(tile: _Tile, begin: int, end: int) -> Any:
                 _store(tile.packed, k + d, p)
                 trace = trace + p * zero
     return trace
+
+
+@_inlined
+def _fetch_frames(tile: _Tile, candidates: int, begin: int, end: int, part: int, parts: int) -> None:
+    """Bring frames begin <= j < end of some of the 16 candidates near: lanes part, part + parts, ..."""
+    if tile.dim_stride == 4:
+        for lane in range(part, LANES, parts):
+            address = _integer(candidates, lane)
+            for j in range(begin, end):
+                for offset in range(0, 4 * tile.dim, 64):
+                    _fetch(address + j * tile.frame_stride + offset)
 
 
 @_inlined
@@ -374,7 +410,12 @@ def _warp_tile(tile: _Tile, open_begin: bool, width: int) -> None:
             _store(tile.row, j - j0, _zero() if j < start else _inf())
         corner = _load(tile.edge, top)
         _store(tile.edge, top, _load(tile.row, j1 - 1 - j0))
+        inside = j1 < tile.frames
+        ahead, j2 = (tile.candidates, j1) if inside else (tile.following, 0)
+        j3 = min(j2 + width, tile.frames)
+        parts = (bottom - top + _ROWS - 1) // _ROWS
         for i in range(top, bottom, _ROWS):
+            _fetch_frames(tile, ahead, j2, j3, (i - top) // _ROWS, parts)
             corner = _fill_rows(tile, i, j0, j1, corner)
         if bottom == tile.length:
             for j in range(max(tile.goal, j0), min(end, j1)):
@@ -388,6 +429,12 @@ def _vectors(count: int) -> Array:
     array = np.empty((count + 1) * LANES, np.float32)
     skip = -array.ctypes.data % 64 // 4
     return array[skip : skip + count * LANES]
+
+
+@_inlined
+def _place(address: int, strides: tuple[int, int, int, int], index: Array, s: int, b: int) -> int:
+    """Address of candidate b of group s; spare lanes repeat the last candidate."""
+    return address + s * strides[0] + index[s, min(b, index.shape[1] - 1)] * strides[1]
 
 
 @_compiled
@@ -424,13 +471,14 @@ def warp(
     packed, row, edge, result = _vectors(width * dim), _vectors(width), _vectors(length + _ROWS), _vectors(1)
     # Four rows are filled at a time: the last ones may lie past the end of the table.
     table = _vectors((length + _ROWS - 1) * frames if len(steps) else 0)
-    candidates = np.empty(LANES, np.int64)
+    candidates, following = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     goal = first[-1] if open_end else last[-1]
     for t in range(begin, end):
         s, b = t // tiles, t % tiles * LANES
-        for lane in range(LANES):  # spare lanes repeat the last candidate
-            number = index[s, min(b + lane, count - 1)]
-            candidates[lane] = address + s * strides[0] + number * strides[1]
+        after = min(t + 1, end - 1)
+        for lane in range(LANES):
+            candidates[lane] = _place(address, strides, index, s, b + lane)
+            following[lane] = _place(address, strides, index, after // tiles, after % tiles * LANES + lane)
         table[:] = np.inf
         tile = _Tile(
             length,
@@ -439,6 +487,7 @@ def warp(
             x.ctypes.data + 4 * s * length * dim,
             weights.ctypes.data if len(weights) else 0,
             candidates.ctypes.data,
+            following.ctypes.data,
             strides[2],
             strides[3],
             first.ctypes.data,

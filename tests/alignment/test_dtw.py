@@ -3,6 +3,7 @@
 import concurrent.futures
 import math
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -409,3 +410,46 @@ def test_works_where_nothing_can_be_written(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert Path(run.stdout.strip()) == copy / "alignment" / "dtw.py"
+
+
+FRESH = """
+import time, numpy as np
+from telepath.alignment.dtw import dtw_batch
+random = np.random.default_rng(5)
+x, y = random.standard_normal((21, 17), dtype=np.float32), random.standard_normal((40, 23, 17), dtype=np.float32)
+begin = time.process_time()
+cost = dtw_batch(x, y, 6, open_end=True)
+print(time.process_time() - begin)
+print(*cost.tolist())
+"""
+
+
+def fresh(folder: Path, **variables: str) -> tuple[float, np.ndarray]:
+    """Processor seconds of the first call in a process of its own, and its costs; compiled code lies in ``folder``."""
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(dtw.__file__).parents[2]), **variables}
+    run = subprocess.run([sys.executable, "-c", FRESH], env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    seconds, costs = run.stdout.splitlines()
+    return float(seconds), np.array(costs.split(), np.float64)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    folder = tmp_path_factory.mktemp("compiled")
+    return folder, fresh(folder)[1]
+
+
+@pytest.mark.slow
+def test_the_first_call_of_a_process_takes_half_a_second_once_compiled(compiled):
+    folder, cost = compiled
+    seconds, again = fresh(folder)
+    np.testing.assert_array_equal(again, cost)
+    assert seconds < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names a processor of this kind")
+def test_on_a_processor_with_shorter_vectors(compiled, tmp_path):
+    """Code for AVX2, which has the same fused multiply-add: the same bits."""
+    _, cost = fresh(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma,+bmi,+bmi2")
+    np.testing.assert_array_equal(cost, compiled[1])
