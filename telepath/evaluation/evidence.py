@@ -65,9 +65,10 @@ class Evidence(NamedTuple):
     """Everything a report is written from; columns and keys as the stages write them.
 
     source_curve, oracle_curve: steps, updates, return; pada_curve: steps, empty where PADA does not apply; diary:
-    Telepath's rounds, known without true reward; returns: agent, episode, return; rounds: round, steps, return, low, high (true return); heldout: true,
-    inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence; null (K,): alignment costs of target
-    pieces that were re-enacted with their own actions; facts: steps, frames, names.
+    Telepath's rounds, known without true reward; returns: agent, episode, return; rounds: round, steps, return, low,
+    high (true return); heldout: true, inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence;
+    null (K,): alignment costs of target pieces that were re-enacted with their own actions; facts: steps, frames,
+    names.
     """
 
     source_curve: pd.DataFrame
