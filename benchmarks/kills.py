@@ -6,6 +6,7 @@ The pipeline runs once undisturbed. Then it is started again and again in a seco
 random while: DVC alone, the stage alone, or both at once, as Ctrl-C does. Whenever it comes to its end all the same,
 its artefacts must be those of the undisturbed run, byte for byte, and it begins afresh. Shown at the end: which stages
 were hit how often, the longest work that a kill cost, and who outlived DVC. Exit status 1 where anything differs.
+`python -m benchmarks.queued` does the same to queued experiments.
 
 The lost work of a kill is the time since the stage's last checkpoint, or since its start where it had none yet.
 """
@@ -27,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.tiny import TINY, Project, copy_project
-from stages.unlock import LOCK, unlock
+from stages.unlock import LOCKS, unlock
 
 LONGER = {
     "source.training.first_updates": 60,
@@ -82,7 +83,7 @@ class Victim:
 
     def start(self) -> psutil.Popen:
         """What `make repro` runs, in a session of its own."""
-        unlock(self.project.folder / LOCK)
+        self.unlock()
         with self.log.open("w") as log:
             return psutil.Popen(
                 ["dvc", "repro"],
@@ -93,12 +94,18 @@ class Victim:
                 start_new_session=True,
             )
 
+    def unlock(self) -> None:
+        """Remove what a killed DVC left half written."""
+        for lock in LOCKS:
+            unlock(self.project.folder / lock)
+
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs in the folder."""
+        """Everything that runs in the folder, or in a temporary workspace below it."""
         found = []
         for process in psutil.process_iter():
             try:
-                if Path(process.cwd()) == self.project.folder and process.status() != psutil.STATUS_ZOMBIE:
+                within = Path(process.cwd()).is_relative_to(self.project.folder)
+                if within and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -127,10 +134,10 @@ class Victim:
                 continue
         return max(0.0, now - max(begun))
 
-    def wait_until_quiet(self) -> tuple[float, list[psutil.Process]]:
-        """Wait for everything in the folder to end: how long that took, and who did not within ``PATIENCE``."""
+    def wait_until_quiet(self, patience: float = PATIENCE) -> tuple[float, list[psutil.Process]]:
+        """Wait for everything in the folder to end: how long that took, and who did not within so many seconds."""
         begin = time.monotonic()
-        while (left := self.processes()) and time.monotonic() < begin + PATIENCE:
+        while (left := self.processes()) and time.monotonic() < begin + patience:
             time.sleep(0.05)
         return time.monotonic() - begin, left
 
@@ -191,7 +198,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     seconds, left = victim.wait_until_quiet()
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {' '.join(orphan.cmdline())}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
         orphan.kill()
 
 
