@@ -43,7 +43,9 @@ LONGER = {
 
 CHECKPOINT_SECONDS = 0.3
 STARTS = 6
-"""A start is killed within this part of the time that the undisturbed run took: about two stages."""
+"""A start is killed within this part of the time that the undisturbed run took: about two stages. One that has no
+checkpoint and takes longer on a busy machine would never end, so there it becomes more and more.
+"""
 
 PATIENCE = 10.0
 """Seconds after which whoever still runs is an orphan."""
@@ -66,12 +68,25 @@ class Tally:
     lost: dict[str, float] = field(default_factory=dict)
     slowest_end: float = 0.0
     finished: int = 0
+    last: str = ""
+    in_a_row: int = 0
     troubles: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
         """How many so far."""
         return self.signals.total()
+
+    def note(self, number: signal.Signals, whom: str, stage: str) -> None:
+        """Another kill."""
+        self.signals[f"{number.name} to {whom}"] += 1
+        self.stages[stage] += 1
+        self.in_a_row = self.in_a_row + 1 if stage == self.last else 1
+        self.last = stage
+
+    def patience(self, longest: float) -> float:
+        """Seconds to let the next start run at most: ever more while it is always the same stage that is hit."""
+        return longest * max(1, self.in_a_row)
 
 
 class Victim:
@@ -166,7 +181,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     """Start the pipeline and kill it after a while, or see it end and compare."""
     dvc = victim.start()
     try:
-        status = dvc.wait(rng.uniform(0.0, longest))
+        status = dvc.wait(rng.uniform(0.0, tally.patience(longest)))
     except psutil.TimeoutExpired:
         status = None
     if status is not None:
@@ -183,8 +198,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     stage, process = victim.stage()
     if process is None:
         whom = "dvc"
-    tally.signals[f"{number.name} to {whom}"] += 1
-    tally.stages[stage] += 1
+    tally.note(number, whom, stage)
     if process is not None:
         tally.lost[stage] = max(tally.lost.get(stage, 0.0), victim.lost(stage, process))
     try:

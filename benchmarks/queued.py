@@ -126,7 +126,7 @@ class Queued(Victim):
 def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longest: float, tally: Tally) -> None:
     """Queue and start the experiment, kill it after a while, or see it end and compare."""
     victim.begin()
-    if victim.wait(rng.uniform(0.0, longest)):
+    if victim.wait(rng.uniform(0.0, tally.patience(longest))):
         if not victim.reference():
             tally.troubles.append(f"an experiment that nobody killed failed: {victim.why()}")
         elif (found := victim.outputs()) != wanted:
@@ -142,8 +142,7 @@ def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longes
         everybody["stage"] = process
         tally.lost[stage] = max(tally.lost.get(stage, 0.0), victim.lost(stage, process))
     whom = whom if whom in everybody or whom == "all" else "all"
-    tally.signals[f"{number.name} to {whom}"] += 1
-    tally.stages[stage] += 1
+    tally.note(number, whom, stage)
     for role, each in everybody.items():
         if whom in (role, "all"):
             try:
