@@ -6,6 +6,7 @@ The pipeline runs once undisturbed. Then it is started again and again in a seco
 random while: DVC alone, the stage alone, or both at once, as Ctrl-C does. Whenever it comes to its end all the same,
 its artefacts must be those of the undisturbed run, byte for byte, and it begins afresh. Shown at the end: which stages
 were hit how often, the longest work that a kill cost, and who outlived DVC. Exit status 1 where anything differs.
+`python -m benchmarks.queued` does the same to queued experiments.
 
 The lost work of a kill is the time since the stage's last checkpoint, or since its start where it had none yet.
 """
@@ -27,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.tiny import TINY, Project, copy_project
-from stages.unlock import LOCK, unlock
+from stages.unlock import LOCKS, unlock
 
 LONGER = {
     "source.training.first_updates": 60,
@@ -42,7 +43,9 @@ LONGER = {
 
 CHECKPOINT_SECONDS = 0.3
 STARTS = 6
-"""A start is killed within this part of the time that the undisturbed run took: about two stages."""
+"""A start is killed within this part of the time that the undisturbed run took: about two stages. One that has no
+checkpoint and takes longer on a busy machine would never end, so there it becomes more and more.
+"""
 
 PATIENCE = 10.0
 """Seconds after which whoever still runs is an orphan."""
@@ -65,12 +68,25 @@ class Tally:
     lost: dict[str, float] = field(default_factory=dict)
     slowest_end: float = 0.0
     finished: int = 0
+    last: str = ""
+    in_a_row: int = 0
     troubles: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
         """How many so far."""
         return self.signals.total()
+
+    def note(self, number: signal.Signals, whom: str, stage: str) -> None:
+        """Another kill."""
+        self.signals[f"{number.name} to {whom}"] += 1
+        self.stages[stage] += 1
+        self.in_a_row = self.in_a_row + 1 if stage == self.last else 1
+        self.last = stage
+
+    def patience(self, longest: float) -> float:
+        """Seconds to let the next start run at most: ever more while it is always the same stage that is hit."""
+        return longest * max(1, self.in_a_row)
 
 
 class Victim:
@@ -82,7 +98,7 @@ class Victim:
 
     def start(self) -> psutil.Popen:
         """What `make repro` runs, in a session of its own."""
-        unlock(self.project.folder / LOCK)
+        self.unlock()
         with self.log.open("w") as log:
             return psutil.Popen(
                 ["dvc", "repro"],
@@ -93,12 +109,18 @@ class Victim:
                 start_new_session=True,
             )
 
+    def unlock(self) -> None:
+        """Remove what a killed DVC left half written."""
+        for lock in LOCKS:
+            unlock(self.project.folder / lock)
+
     def processes(self) -> list[psutil.Process]:
-        """Everything that runs in the folder."""
+        """Everything that runs in the folder, or in a temporary workspace below it."""
         found = []
         for process in psutil.process_iter():
             try:
-                if Path(process.cwd()) == self.project.folder and process.status() != psutil.STATUS_ZOMBIE:
+                within = Path(process.cwd()).is_relative_to(self.project.folder)
+                if within and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -127,10 +149,10 @@ class Victim:
                 continue
         return max(0.0, now - max(begun))
 
-    def wait_until_quiet(self) -> tuple[float, list[psutil.Process]]:
-        """Wait for everything in the folder to end: how long that took, and who did not within ``PATIENCE``."""
+    def wait_until_quiet(self, patience: float = PATIENCE) -> tuple[float, list[psutil.Process]]:
+        """Wait for everything in the folder to end: how long that took, and who did not within so many seconds."""
         begin = time.monotonic()
-        while (left := self.processes()) and time.monotonic() < begin + PATIENCE:
+        while (left := self.processes()) and time.monotonic() < begin + patience:
             time.sleep(0.05)
         return time.monotonic() - begin, left
 
@@ -159,7 +181,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     """Start the pipeline and kill it after a while, or see it end and compare."""
     dvc = victim.start()
     try:
-        status = dvc.wait(rng.uniform(0.0, longest))
+        status = dvc.wait(rng.uniform(0.0, tally.patience(longest)))
     except psutil.TimeoutExpired:
         status = None
     if status is not None:
@@ -176,8 +198,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     stage, process = victim.stage()
     if process is None:
         whom = "dvc"
-    tally.signals[f"{number.name} to {whom}"] += 1
-    tally.stages[stage] += 1
+    tally.note(number, whom, stage)
     if process is not None:
         tally.lost[stage] = max(tally.lost.get(stage, 0.0), victim.lost(stage, process))
     try:
@@ -191,7 +212,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     seconds, left = victim.wait_until_quiet()
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {' '.join(orphan.cmdline())}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
         orphan.kill()
 
 

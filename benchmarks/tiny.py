@@ -66,7 +66,7 @@ class Project:
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command of this environment; returns what it printed."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=600
+            command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=1800
         )
         assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done.stdout + done.stderr

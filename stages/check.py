@@ -1,18 +1,23 @@
-"""Mistakes found before any long work: does the task exist, does the gap apply to it, do the lengths fit,
-can frames be rendered where they are wanted?
+"""Mistakes found before any long work: does the task exist, does the gap apply, do the lengths fit, and the memory,
+and can frames be rendered where they are wanted?
 
 Its output never changes, so dvc runs this stage when a setting changes and then finds the source stages, which wait for
 it, up to date.
 """
 
+import sys
+
 from stages.artefacts import CHECKED
 from stages.harness import Context, run
+from telepath.alignment.rates import Rates
 from telepath.config import Params
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.files import write_atomically
+from telepath.runtime.memory import demand_memory
 from telepath.transfer.budget import episodes_per_round
+from telepath.transfer.memory import memory_needs
 
 
 def main(params: Params, context: Context) -> None:
@@ -51,6 +56,9 @@ def main(params: Params, context: Context) -> None:
                 f"params.yaml: {key}: too few for {params.source.seed_episodes} source.seed_episodes and "
                 f"{judged} episodes of finalists: {steps} steps, at least {least} are needed"
             )
+    rates = Rates(task.action_repeat, params.gap.action_repeat, source.frame_seconds)
+    told = demand_memory(memory_needs(params, source.observation_dim, source.action_dim, rates))
+    print(f"telepath: check: {told}", file=sys.stderr, flush=True)
     write_atomically(CHECKED, "The settings of this run passed `python -m stages.check`.\n")
 
 

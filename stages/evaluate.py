@@ -1,6 +1,7 @@
 """The true target reward, read only here and by the oracle: every agent judged on the same fresh episodes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.replay import Replay
 from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
@@ -38,6 +40,7 @@ from telepath.evaluation.judge import judge, returns_table, rounds_table
 from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
 from telepath.runtime.progress import Progress
+from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble
@@ -66,17 +69,21 @@ def main(params: Params, context: Context) -> None:
     }
     if rates.ratio > 1:
         policies["action_hold"] = ActionHold(agents["source"].policy(), int(rates.ratio))
-    with Progress("evaluate", 2 + len(policies) + len(stored["rounds"]), "agents") as progress:
+    with (
+        Progress("evaluate", 2 + len(policies) + len(stored["rounds"]), "agents") as progress,
+        context.scratch() as scratch,
+    ):
+        court = Court(scratch, seed)
         judged: dict[str, list[Episode]] = {}
         for name, policy, environments in [("source", agents["source"].policy(), home)] + [
             (name, policy, away) for name, policy in policies.items()
         ]:
-            judged[name] = judge(environments, policy, seed)
+            judged[name] = court.judge(environments, policy)
             progress.advance(1, **{name: float(np.mean([episode.ret for episode in judged[name]]))})
         rounds = []
         for artefact in stored["rounds"]:
             policy = Agent.from_artefact(artefact, TARGET_POLICIES).policy()
-            rounds.append(judge(away[: settings.curve_episodes], policy, seed))
+            rounds.append(court.judge(away[: settings.curve_episodes], policy))
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
         labels = Labels.load(LABELS, exploration, away[0].observation)
         pool = SourcePool(source, labels.scale, rates, params.label.match)
@@ -105,9 +112,33 @@ def main(params: Params, context: Context) -> None:
         "target_steps": stored["target_steps"],
         "observation_names": list(home[0].observation_names),
         "frame_seconds": home[0].frame_seconds,
-        "divergences": sum(environment.divergences for environment in home + away),
+        "divergences": court.divergences,
     }
     write_atomically(FACTS, json.dumps(facts, indent=2, sort_keys=True) + "\n")
+
+
+class Court:
+    """Judges one policy after the other, all on the same episodes, and keeps every verdict in the stage's scratch.
+
+    divergences: of the simulator, in all the episodes so far, those that an earlier session judged included.
+    """
+
+    def __init__(self, scratch: Scratch, seed: int):
+        self.scratch, self.seed, self.divergences = scratch, seed, 0
+        self._done, self._count = scratch.load_parts(), 0
+
+    def judge(self, environments: Sequence[Environment], policy: Policy) -> list[Episode]:
+        """One episode of the next policy in each environment."""
+        if self._count not in self._done:
+            before = sum(environment.divergences for environment in environments)
+            episodes = judge(environments, policy, self.seed)
+            diverged = sum(environment.divergences for environment in environments) - before
+            self._done[self._count] = {"episodes": Replay(episodes).state(), "divergences": diverged}
+            self.scratch.save_part(self._count, self._done[self._count])
+        verdict = self._done[self._count]
+        self._count += 1
+        self.divergences += verdict["divergences"]
+        return [Episode(*record) for record in verdict["episodes"]]
 
 
 def read_policies(path: Path, count: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ stage keeps the earlier outputs until it writes new ones, which it does at its v
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -28,7 +29,7 @@ from telepath.errors import Fault, UserError
 from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
 from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
-from telepath.runtime.resume import Scratch, sweep
+from telepath.runtime.resume import PATIENCE, Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
 RIVALS = Path("rivals") / "dvc.yaml"
@@ -77,7 +78,8 @@ class Context:
 
     @cached_property
     def _scratch(self) -> Scratch:
-        return Scratch(home() / "scratch" / self.name)
+        # Two experiments of a queue often share a stage, and nobody watches who could start the second one again.
+        return Scratch(home() / "scratch" / self.name, math.inf if is_queued() else PATIENCE)
 
     def tell_divergences(self, count: int) -> None:
         """Say in the log that the simulator diverged in ``count`` episodes of this session, if it did."""
@@ -94,6 +96,11 @@ def home() -> Path:
     """Where checkpoints and post-mortems lie."""
     # In a queued experiment the current folder is a temporary workspace, and DVC_ROOT the one that stays.
     return Path(os.environ.get("DVC_ROOT") or ".") / ".telepath"
+
+
+def is_queued() -> bool:
+    """Whether this is an experiment in a temporary workspace of its own."""
+    return "DVC_ROOT" in os.environ and Path(os.environ["DVC_ROOT"]).resolve() != Path.cwd()
 
 
 Main = Callable[[Params, Context], None]

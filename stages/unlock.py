@@ -1,16 +1,17 @@
-"""What `make repro` does first: remove a lock file of DVC's that a killed DVC left half written. Not a stage.
+"""What `make repro` does first: remove lock files of DVC's that a killed DVC left half written. Not a stage.
 
-An unreadable one would stop every further `dvc repro`. One that can be read is left alone: DVC itself finds out whether
-the processes that it names still live.
+An unreadable one would stop every further `dvc repro`, or `dvc queue start`. One that can be read is left alone: DVC
+itself finds out whether the processes that it names still live.
 """
 
 import json
 from pathlib import Path
 
-LOCK = Path(".dvc/tmp/rwlock")
+LOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
+"""The workspace's, and that of queued experiments."""
 
 
-def unlock(path: Path = LOCK) -> bool:
+def unlock(path: Path) -> bool:
     """Remove the lock file if it is not a JSON object; whether it was."""
     try:
         broken = not isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
@@ -25,4 +26,5 @@ def unlock(path: Path = LOCK) -> bool:
 
 
 if __name__ == "__main__":
-    unlock()
+    for lock in LOCKS:
+        unlock(lock)

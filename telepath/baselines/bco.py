@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from telepath.baselines.regression import Fit, Pairs, Regressor
+from telepath.baselines.regression import Fit, Pairs, Regressor, built
 from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy, resample
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.episodes import Array
@@ -150,6 +150,5 @@ class Bco:
 def cloned_policy(stored: dict[str, Any]) -> ClonedPolicy:
     """The policy that ``Bco.artefact()`` describes."""
     inputs = stored["history"] * stored["observation_dim"]
-    clone = Regressor(inputs, stored["action_dim"], stored["hidden"])
-    clone.load_state_dict(stored["clone"])
+    clone = built(lambda: Regressor(inputs, stored["action_dim"], stored["hidden"]), stored["clone"])
     return ClonedPolicy(clone, stored["history"])

@@ -56,7 +56,7 @@ from torch import Tensor, nn
 
 from telepath.alignment.cem import Cost, search
 from telepath.baselines.home import LearnedSource, SimulatedSource, SourceDynamics
-from telepath.baselines.regression import Fit, Pairs, Regressor
+from telepath.baselines.regression import Fit, Pairs, Regressor, built
 from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import ActionHold, Policy, Recorder
@@ -356,11 +356,7 @@ def adapted_policy(stored: dict[str, Any], path: Path) -> AdaptedPolicy:
     """The policy that ``Pada.artefact()`` describes; ``path`` is where it was read."""
     agent = Agent.from_artefact(stored["source"], path)
     sizes = agent.model.observation_dim, agent.model.action_dim, stored["hidden"]
-    deviation = Difference(*sizes) if stored["plain"] else Deviation(*sizes)
-    deviation.load_state_dict(stored["deviation"])
-    habit = None
-    if stored["habit"] is not None:
-        habit = Habit(*sizes)
-        habit.load_state_dict(stored["habit"])
+    deviation = built(lambda: (Difference if stored["plain"] else Deviation)(*sizes), stored["deviation"])
+    habit = None if stored["habit"] is None else built(lambda: Habit(*sizes), stored["habit"])
     held = ActionHold(agent.policy(), stored["rate_ratio"])
     return AdaptedPolicy(held, deviation, CemSettings(**stored["cem"]), habit)

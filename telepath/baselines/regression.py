@@ -1,13 +1,15 @@
 """Regression as the rivals use it: a plain network on plain pairs, in units that are chosen once."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from telepath.dreamer.learner import descend
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MIN_SPREAD = 1e-2
 """Smallest unit of an input: a dimension that hardly moves must not turn noise into large numbers."""
@@ -79,6 +81,20 @@ class Regressor(nn.Module):
     def loss(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Mean squared error in units of the outputs: all dimensions weigh the same, and 1 means nothing learnt."""
         return ((self(inputs) - outputs) / self.size).square().mean()
+
+
+def built(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Network:
+    """The network that ``make`` builds, with stored weights; ValueError where they are another's.
+
+    Shapes are compared first, without room for any: sizes in a file may be anything.
+    """
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in make().state_dict().items()}
+    if wanted != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("its weights do not fit its settings")
+    network = make()
+    network.load_state_dict(weights)
+    return network
 
 
 class Fit:

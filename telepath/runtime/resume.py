@@ -140,9 +140,10 @@ def sweep(folder: Path, keep: Path) -> None:
 def acquire(path: Path, patience: float = 0.0) -> int:
     """Lock the file at ``path`` for this process alone and write our pid into it; returns its descriptor.
 
-    Raises ``UserError`` if another process still has it after ``patience`` seconds.
+    Raises ``UserError`` if another process still has it after ``patience`` seconds. Says so on stderr if it waits for
+    longer than is usual.
     """
-    deadline = time.monotonic() + patience
+    begin, told = time.monotonic(), False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,13 +161,15 @@ def acquire(path: Path, patience: float = 0.0) -> int:
         except (BlockingIOError, PermissionError):
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            raise UserError(
-                f"{path.parent}: process {owner} is at work on the same stage with the same inputs; "
-                "wait until it is done, or stop it"
-            ) from None
+            waited = time.monotonic() - begin
+            why = f"{path.parent}: process {owner} is at work on the same stage with the same inputs"
+            if waited >= patience:
+                raise UserError(f"{why}; wait until it is done, or stop it") from None
+            if waited >= PATIENCE and not told:
+                print(f"telepath: {why}; waiting until it is done", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(0.05)
+            continue
         except OSError as error:
             os.close(descriptor)
             raise UserError(f"{path}: {unwritable(error)}") from None

@@ -13,6 +13,7 @@ import torch
 from stages.evaluate import read_policies
 from telepath.alignment.belief import BeliefNet
 from telepath.baselines.catalogue import load_policy
+from telepath.baselines.pada import Deviation, Habit
 from telepath.baselines.regression import Regressor
 from telepath.config import load
 from telepath.dreamer.agent import Agent
@@ -79,6 +80,14 @@ def rival() -> dict[str, Any]:
     return {"rival": "bco", "task": "point", **dims, "clone": dict(clone.state_dict())}
 
 
+def adapted() -> dict[str, Any]:
+    networks = {"deviation": Deviation(2, 1, 3), "habit": Habit(2, 1, 3)}
+    weights = {name: dict(network.state_dict()) for name, network in networks.items()}
+    cem = PARAMS.rivals.pada.cem.model_dump()
+    known = {"rival": "pada", "task": "point", "source": agent().artefact()}
+    return {**known, "rate_ratio": 2.0, "hidden": 3, "plain": False, **weights, "cem": cem}
+
+
 KINDS = [
     Kind(
         "state",
@@ -92,6 +101,11 @@ KINDS = [
         "rival",
         lambda path: save_state(path, rival(), kind="rival"),
         lambda path: load_policy(path, "bco", "point"),
+    ),
+    Kind(
+        "adapted rival",
+        lambda path: save_state(path, adapted(), kind="rival"),
+        lambda path: load_policy(path, "pada", "point"),
     ),
     Kind(
         "rival's agent",

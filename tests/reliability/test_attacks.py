@@ -15,11 +15,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from telepath.baselines.catalogue import load_policy
 from telepath.config import load
 from telepath.dreamer.agent import Agent
 from telepath.episodes import load_arrays, load_episodes, save_arrays
 from telepath.runtime.store import VERSION, checksum, load_state, save_state
-from tests.reliability.artefacts import agent, works_or_says_why
+from tests.reliability.artefacts import adapted, agent, works_or_says_why
+from tests.reliability.artefacts import rival as clone
 
 MUCH = 10**13
 
@@ -155,6 +157,25 @@ def test_settings_that_ask_for_all_memory(tmp_path: Path) -> None:
     artefact = agent().artefact() | {"observation_dim": 10**12}
     save_state(path, artefact, kind="agent")
     refused(path, lambda path: Agent.load(path, "point"))
+
+
+@pytest.mark.parametrize(
+    ("rival", "key", "value"),
+    [
+        ("bco", "hidden", 10**5),
+        ("bco", "history", 10**9),
+        ("bco", "observation_dim", 10**12),
+        ("pada", "hidden", 10**5),
+        ("pada", "hidden", -1),
+        ("pada", "rate_ratio", float("nan")),
+    ],
+)
+def test_rivals_that_ask_for_all_memory(tmp_path: Path, rival: str, key: str, value: float) -> None:
+    stored = {"bco": clone, "pada": adapted}[rival]()
+    save_state(tmp_path / "rival", stored, kind="rival")
+    load_policy(tmp_path / "rival", rival, "point")
+    save_state(tmp_path / "rival", stored | {key: value}, kind="rival")
+    refused(tmp_path / "rival", lambda path: load_policy(path, rival, "point"))
 
 
 def test_settings_that_run_code_or_explode(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ TELEPATH_FUZZ says how many cases each test tries (default 25). How many there w
 """
 
 import copy
+import io
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from dvc.utils.hydra import apply_overrides
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stages.harness import read_stage
 from telepath.config import load
+from telepath.envs import gl
 from telepath.episodes import load_episodes, save_arrays
-from telepath.runtime.environment import count, seconds
+from telepath.runtime import memory
+from telepath.runtime.environment import count, executor, seconds
+from telepath.runtime.memory import memory_limit
+from telepath.runtime.resume import Scratch
 from telepath.runtime.store import save_state
 from tests.reliability.artefacts import (
     EPISODES,
@@ -33,6 +40,7 @@ from tests.reliability.artefacts import (
     LABEL_ARRAYS,
     PARAMS,
     Kind,
+    adapted,
     agent,
     policies,
     rival,
@@ -202,12 +210,23 @@ def test_an_artefact_of_another_kind_nothing_and_a_folder(tmp_path: Path, kind: 
     assert not works_or_says_why(lambda: kind.read(path), path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Root may read everything: be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_an_artefact_that_may_not_be_read(tmp_path: Path, kind: Kind) -> None:
+def test_an_artefact_that_may_not_be_read(tmp_path: Path, kind: Kind, request: pytest.FixtureRequest) -> None:
     path = tmp_path / "artefact"
     kind.write(path)
     path.chmod(0)
+    request.getfixturevalue("nobody")
     assert not works_or_says_why(lambda: kind.read(path), path)
 
 
@@ -240,17 +259,17 @@ def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) 
     note("episodes, shapes", works_or_says_why(lambda: load_episodes(path, rewarded=False, dims=(2, 1)), path))
 
 
-@pytest.mark.parametrize("name", ["agent", "policies", "belief", "rival"])
+@pytest.mark.parametrize("name", ["agent", "policies", "belief", "rival", "adapted rival"])
 @fuzz
 @given(data=st.data())
 def test_states_of_another_structure(folder: Path, name: str, data: st.DataObject) -> None:
     path = folder / "structure"
     (kind,) = (kind for kind in KINDS if kind.name == name)
-    whole: dict[str, Any] = {"agent": agent().artefact, "policies": policies, "rival": rival}
+    whole: dict[str, Any] = {"agent": agent().artefact, "policies": policies, "rival": rival, "adapted rival": adapted}
     whole["belief"] = lambda: {"weights": {"w": torch.ones(1)}}
     content = disturbed(data, whole[name]())
     try:
-        save_state(path, content, kind=name)
+        save_state(path, content, kind=name.split()[-1])
     except TypeError:
         return  # a key or leaf that no file can hold
     note(f"{name}, structure", works_or_says_why(lambda: kind.read(path), path))
@@ -282,15 +301,73 @@ words = st.one_of(
 )
 
 
+READERS = {
+    "count": lambda: count("TELEPATH_TEST", 1),
+    "seconds": lambda: seconds("TELEPATH_TEST", 1.0),
+    "executor": lambda: executor("TELEPATH_TEST"),
+    "memory": memory_limit,
+    "backend": gl.find_backend.__wrapped__,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
 @fuzz
-@given(word=words)
-def test_environment_variables(word: str) -> None:
-    before = os.environ.get("TELEPATH_TEST")
-    os.environ["TELEPATH_TEST"] = word
+@given(word=words | st.text(st.sampled_from("process:dak/0123456789.[]- "), max_size=30))
+def test_environment_variables(reader: str, word: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "VARIABLE", "TELEPATH_TEST")
+        patch.setattr(gl, "VARIABLE", "TELEPATH_TEST")
+        patch.setattr(gl, "failure_of", lambda backend: "")
+        patch.setenv("TELEPATH_TEST", word)
+        note(f"variable, {reader}", works_or_says_why(READERS[reader], "TELEPATH_TEST"))
+
+
+def override(data: st.DataObject) -> str:
+    """What a user may write behind `-S`: some key, not always a known one, and some value."""
+    found = [".".join(map(str, place)) for place in places(yaml.safe_load(TEXT))]
+    sign = data.draw(st.sampled_from(["", "", "", "+", "++", "~"]))
+    key = data.draw(st.sampled_from(found) | st.text(st.sampled_from("abgmsk._-0"), min_size=1, max_size=9))
+    numbers = st.integers(-5, 10**10).map(str) | st.floats().map(str)
+    value = data.draw(numbers | st.sampled_from(["null", "true", "[1,2]", "{a: 1}", "''", "x,y"]) | words)
+    return f"{sign}{key}={value}"
+
+
+@fuzz
+@given(data=st.data())
+def test_settings_overridden_as_dvc_does_it(folder: Path, data: st.DataObject) -> None:
+    path = folder / "params.yaml"
+    path.write_text(TEXT, encoding="utf-8")
     try:
-        note("variable", works_or_says_why(lambda: count("TELEPATH_TEST", 1), "TELEPATH_TEST"))
-        note("variable", works_or_says_why(lambda: seconds("TELEPATH_TEST", 1.0), "TELEPATH_TEST"))
-    finally:
-        del os.environ["TELEPATH_TEST"]
-        if before is not None:
-            os.environ["TELEPATH_TEST"] = before
+        apply_overrides(path, [override(data) for _ in range(data.draw(st.integers(1, 2)))])
+    except Exception:  # dvc, or its Hydra, refuses it in its own words, and nothing has been run
+        tried["refused -S, by dvc"] += 1
+        return
+    note("-S", works_or_says_why(lambda: load(path), path))
+
+
+@fuzz
+@given(data=st.data())
+def test_damaged_checkpoints(folder: Path, data: st.DataObject) -> None:
+    state = {"updates": 3, "weights": torch.arange(4.0)}
+    with Scratch(folder / "scratch") as scratch, redirect_stderr(io.StringIO()) as said:
+        scratch.save(state)
+        scratch.save_part(2, state)
+        path = folder / "scratch" / data.draw(st.sampled_from(["state.safetensors", "000002.state.safetensors"]))
+        path.write_bytes(mutated(data, path.read_bytes()))
+        found = [*filter(None, (scratch.load(), scratch.load_parts().get(2)))]
+    # What is read is what was written; what is damaged is told in one line and counts as none.
+    assert all(each["updates"] == 3 and torch.equal(each["weights"], state["weights"]) for each in found)
+    assert len(said.getvalue().splitlines()) == 2 - len(found)
+    note("checkpoint", len(found) == 2)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "lock", "finished"])
+def test_a_folder_in_the_place_of_a_checkpoint_s_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "s" / name).mkdir(parents=True)
+
+    def use() -> None:
+        with Scratch(tmp_path / "s") as scratch:
+            assert scratch.load() is None
+            scratch.save({"updates": 1})
+
+    assert works_or_says_why(use, tmp_path / "s" / name) == (name == "finished")

@@ -1,5 +1,6 @@
 """Checkpoints: the lock, the interval, and what a damaged one does."""
 
+import math
 import os
 import signal
 import subprocess
@@ -155,3 +156,18 @@ def test_a_finished_checkpoint_goes_when_somebody_sweeps(tmp_path: Path) -> None
     with Scratch(tmp_path / "mine") as scratch:
         assert scratch.load() == {"name": "mine"}
     sweep(tmp_path / "nowhere", keep=tmp_path)
+
+
+def test_a_patient_one_waits_says_so_and_goes_on_from_what_it_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with holder(tmp_path / "s") as other:
+        timer = threading.Timer(1.5, other.kill)
+        timer.start()
+        with Scratch(tmp_path / "s", patience=math.inf) as scratch:
+            assert scratch.load() == {"held": True}
+        timer.join()
+    assert capsys.readouterr().err == (
+        f"telepath: {tmp_path / 's'}: process {other.pid} is at work on the same stage with the same inputs; "
+        "waiting until it is done\n"
+    )

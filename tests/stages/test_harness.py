@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, read_stage, run, scoped
+from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, is_queued, read_stage, run, scoped
 from telepath.config import Params, load
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings, TaskSettings
@@ -314,6 +314,16 @@ def test_checkpoints_lie_under_the_main_workspace(toy: Path, monkeypatch: pytest
     assert dataclasses.replace(context, fingerprint="1" * 64).scratch().folder.name == "toy-1111111111111111"
 
 
+def test_a_twin_in_a_queue_waits_and_one_in_the_workspace_does_not(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_queued()
+    monkeypatch.setenv("DVC_ROOT", str(toy))
+    assert not is_queued()
+    # A queued experiment's own folder is a temporary one below the workspace.
+    (toy / "tmp").mkdir()
+    monkeypatch.chdir(toy / "tmp")
+    assert is_queued()
+
+
 def never(params: Params, context: Context) -> None:
     raise AssertionError("no work may begin")
 
@@ -417,7 +427,7 @@ def test_a_stage_that_is_stopped_goes_on_where_it_was(toy: Path) -> None:
         assert process.stderr is not None
         assert [process.stdout.readline() for _ in range(3)] == ["from 0\n", "step 0\n", "step 1\n"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 130
+        assert process.wait(30) == 130
         assert process.stderr.read() == (
             "telepath: toy: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
         )

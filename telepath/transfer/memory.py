@@ -1,0 +1,131 @@
+"""What the stages need of memory at most, told from the settings before any of them runs.
+
+Upper bounds, from the arrays that grow with the settings: rough, on the safe side, and right in how they grow.
+"""
+
+from telepath.alignment.rates import Rates
+from telepath.config import Params
+
+FLOAT = 4
+"""Bytes."""
+
+LIBRARIES = 400 * 2**20
+"""torch, numba and MuJoCo, with nothing to do."""
+
+ENVIRONMENT = 16 * 2**20
+"""A simulation with its model compiled and recompiled; 6 to 14 MiB were measured."""
+
+COPIES = 4
+"""Of the replay: itself, all observations end to end, the checkpoint, and the bytes that are written of it."""
+
+TRACES = 24
+"""Arrays as wide as a hidden layer that a step of filtering or imagining leaves for its gradient, for each layer."""
+
+TRAINED = 4
+"""A weight, its gradient, and two moments."""
+
+ROLLOUTS = 512
+"""See ``alignment.reenact``: so many are imagined at a time, or one segment's whole population."""
+
+SEARCHED = 8
+"""Arrays as large as a population of action sequences that a search holds."""
+
+
+Shares = dict[str, float]
+"""Bytes, by the setting that they grow with."""
+
+
+def memory_needs(params: Params, observation_dim: int, action_dim: int, rates: Rates) -> dict[str, Shares]:
+    """What each part of the work takes at most, for ``runtime.memory.demand_memory``."""
+    base = networks(params, observation_dim, action_dim)
+    name = f"tasks.{params.task}"
+    task = params.tasks[params.task]
+    record = COPIES * FLOAT * (observation_dim + action_dim + 1)
+    at_home, explored, refined = (
+        {f"{name}.{key}": record * steps}
+        for key, steps in (
+            ("source_steps", task.source_steps),
+            ("explore_steps", task.explore_steps),
+            ("refine_steps", task.refine_steps),
+        )
+    )
+    oracle = {"oracle.step_multiple": params.oracle.step_multiple * record * (task.explore_steps + task.refine_steps)}
+    return {
+        "source": base | at_home | learning(params, rates),
+        "target": base | explored | refined | learning(params, rates) | believing(params, observation_dim),
+        "oracle": base | oracle | learning(params, rates),
+        "labelling": base | at_home | explored | labelling(params, observation_dim, action_dim, rates),
+        # Everybody is judged in all episodes side by side, at home and away.
+        "evaluation": base | {"evaluate.episodes": 2 * params.evaluate.episodes * ENVIRONMENT},
+    }
+
+
+def networks(params: Params, observation_dim: int, action_dim: int) -> Shares:
+    """All networks that a stage may hold at a time, trained."""
+    size, belief = params.dreamer, params.belief
+    feature = size.deter + size.stoch
+    ends = 2 * (observation_dim + action_dim + 1 + size.stoch)
+    head = size.hidden * (feature + ends + size.layers * size.hidden)
+    # Encoder, posterior, prior, decoder, continuation, reward, actor, steady actor, critic, slow critic.
+    cell, heads = 3 * size.deter * (size.hidden + size.deter), 10 * head
+    members = params.explore.members + params.target.predictors + params.target.members
+    return {
+        "dreamer.deter": TRAINED * FLOAT * cell,
+        "dreamer.hidden": TRAINED * FLOAT * (heads + members * head),
+        "belief.hidden": TRAINED * FLOAT * belief.hidden * (feature + ends + 4 * belief.hidden),
+        # The agent of every round is kept, without gradient and moments.
+        "target.rounds x dreamer.deter": FLOAT * params.target.rounds * cell,
+        "target.rounds x dreamer.hidden": LIBRARIES + FLOAT * params.target.rounds * heads,
+    }
+
+
+def learning(params: Params, rates: Rates) -> Shares:
+    """The traces of one update."""
+    size = params.dreamer
+    row = FLOAT * TRACES * (size.layers * size.hidden + size.deter + size.stoch)
+    # The imagination of a faster target is as long in seconds, not in steps.
+    imagined = size.starts * size.horizon * max(1.0, rates.ratio)
+    return {
+        "dreamer.batch x length": row * size.batch * size.length,
+        "dreamer.starts x horizon": row * imagined,
+        "target.imagined_batch": row * params.target.imagined_batch,
+        "target.frames": row * params.target.frames,
+    }
+
+
+def believing(params: Params, observation_dim: int) -> Shares:
+    """One update of the prior-belief network, and the sequences that it learns from."""
+    belief, size = params.belief, params.dreamer
+    sequence = belief.length * (size.layers * size.hidden + size.deter + size.stoch)
+    return {
+        "belief.subsets x frames": FLOAT * TRACES * belief.subsets * belief.frames * (belief.hidden + observation_dim),
+        "belief.batch x length": FLOAT * TRACES * belief.batch * sequence,
+    }
+
+
+def labelling(params: Params, observation_dim: int, action_dim: int, rates: Rates) -> Shares:
+    """The search for one chunk of segments, what is kept of all, and the pool of source windows."""
+    label, size, match = params.label, params.dreamer, params.label.match
+    length = rates.target_steps(label.reference, label.slack)
+    feature = size.deter + size.stoch
+    rows = label.chunk * label.initial_latents
+    believed = 16 * rows * (feature + size.hidden)
+    imagined = 4 * length * observation_dim + 8 * (feature + size.hidden)
+    segment = 4 * (feature + (length + label.reference) * (observation_dim + action_dim + 6) + label.cem.iterations)
+    window = max(3, rates.source_steps(match.window, match.slack))
+    windows = params.tasks[params.task].source_steps / match.pool_stride
+    return {
+        "label.chunk x initial_latents x cem.population": FLOAT
+        * (SEARCHED * rows * (label.cem.population + label.proposals) * length * action_dim + believed),
+        "label.cem.population": FLOAT * max(ROLLOUTS, label.cem.population) * imagined,
+        "label.segments": FLOAT * label.segments * segment,
+        "label.null_segments": FLOAT * label.null_segments * segment,
+        f"tasks.{params.task}.source_steps / label.match.pool_stride": FLOAT
+        * 2
+        * windows
+        * window
+        * (observation_dim + 1),
+        "label.match.null_windows": FLOAT
+        * match.null_windows
+        * (match.window * observation_dim + 4 * match.candidates),
+    }

@@ -1,0 +1,111 @@
+"""What settings need of memory: never less than is taken, and what no machine has is refused before any work."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from stages import check
+from telepath.alignment.belief import BeliefNet
+from telepath.alignment.rates import Rates
+from telepath.config import Params
+from telepath.dreamer.agent import Agent
+from telepath.errors import UserError
+from telepath.runtime.memory import GIB, demand_memory
+from telepath.transfer.memory import FLOAT, LIBRARIES, TRAINED, memory_needs, networks
+from telepath.transfer.novelty import Disagreement
+from telepath.transfer.reward import RewardEnsemble
+
+D, A = 17, 6
+
+
+def changed(params: Params, key: str, value: Any) -> Params:
+    """The settings with one dotted key at another value."""
+    content = params.model_dump()
+    *parents, leaf = key.split(".")
+    node = content
+    for parent in parents:
+        node = node[parent]
+    node[leaf] = value
+    return Params.model_validate(content)
+
+
+def bytes_of(*modules: nn.Module) -> int:
+    return FLOAT * sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("hidden", [16, 128, 512])
+def test_the_networks_are_no_larger_than_is_said(params: Params, hidden: int) -> None:
+    params = changed(changed(params, "dreamer.hidden", hidden), "belief.hidden", hidden)
+    agent = Agent("any", D, A, params.dreamer)
+    feature = agent.model.feature_dim
+    ensembles = Disagreement(agent.model, params.dreamer, params.explore.members)
+    rewards = RewardEnsemble(feature, params.dreamer, params.target)
+    belief = BeliefNet(D, feature, params.belief)
+    held = TRAINED * bytes_of(agent, ensembles, rewards, belief) + params.target.rounds * bytes_of(agent)
+    told = sum(networks(params, D, A).values()) - LIBRARIES
+    assert held <= told <= 8 * held
+
+
+def test_the_defaults_fit_into_two_gib(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "2")
+    for task in params.tasks:
+        needs = memory_needs(params.model_copy(update={"task": task}), D, A, Rates(6, 3, 0.02))
+        assert demand_memory(needs).startswith("memory in GiB, at most: source")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tasks.ball_in_cup-catch.source_steps", 10**9),
+        ("tasks.ball_in_cup-catch.explore_steps", 10**9),
+        ("tasks.ball_in_cup-catch.refine_steps", 10**9),
+        ("oracle.step_multiple", 1e5),
+        ("dreamer.deter", 10**4),
+        ("dreamer.hidden", 10**4),
+        ("dreamer.batch", 10**4),
+        ("dreamer.starts", 10**7),
+        ("dreamer.horizon", 10**6),
+        ("belief.subsets", 10**8),
+        ("belief.frames", 10**8),
+        ("label.chunk", 10**8),
+        ("label.segments", 10**9),
+        ("label.null_segments", 10**9),
+        ("label.initial_latents", 10**6),
+        ("label.cem.population", 10**7),
+        ("target.rounds", 10**6),
+        ("target.imagined_batch", 10**8),
+        ("target.frames", 10**8),
+        ("evaluate.episodes", 10**4),
+    ],
+)
+def test_what_no_machine_has_is_refused(params: Params, key: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "4")
+    params = changed(params, key, value)
+    with pytest.raises(UserError) as raised:
+        demand_memory(memory_needs(params, D, A, Rates(6, 3, 0.02)))
+    named, _, rest = str(raised.value).removeprefix("params.yaml: ").partition(": ")
+    assert key.rpartition(".")[2] in re.split(r"\W+", named)
+    assert "GiB of memory and there are 4.0; lower it, or set TELEPATH_MEMORY_GIB" in rest
+
+
+def test_the_check_tells_it_and_leaves_nothing_when_it_refuses(
+    params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "0.5")
+    with pytest.raises(UserError, match=r"evaluate\.episodes: evaluation would need 1\.1 GiB .* there are 0\.5"):
+        check.main(params, None)  # type: ignore[arg-type]
+    assert not (tmp_path / "data").exists()
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "2")
+    check.main(params, None)  # type: ignore[arg-type]
+    assert "telepath: check: memory in GiB, at most: source 0." in capsys.readouterr().err
+    assert (tmp_path / "data" / "checked.txt").exists()
+
+
+def test_more_of_anything_needs_no_less(params: Params) -> None:
+    few = memory_needs(params, D, A, Rates(6, 3, 0.02))["labelling"]
+    many = memory_needs(changed(params, "label.segments", 4096), D, A, Rates(6, 3, 0.02))["labelling"]
+    assert 0 < sum(many.values()) - sum(few.values()) < GIB / 4
