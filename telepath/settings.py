@@ -68,7 +68,7 @@ class DreamerSettings(Settings):
     """World model, actor and critic: sizes, losses, optimisers and replay, the same for source, oracle and target.
 
     ``cnn_depth``: channels of the first convolution, of which each later one has twice as many; for frames alone.
-    ``recent`` is the share of every batch that comes from the last ``recent_episodes`` alone.
+    ``recent`` is the share of every batch that comes from the last ``recent_steps`` alone.
     """
 
     deter: Width
@@ -79,7 +79,7 @@ class DreamerSettings(Settings):
     batch: Width
     length: Annotated[int, Field(ge=2, le=10**9)]
     recent: Fraction
-    recent_episodes: Count
+    recent_steps: Count
     starts: Count
     horizon: Count
     discount: Annotated[float, Field(gt=0, lt=1)]

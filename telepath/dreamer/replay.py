@@ -38,15 +38,17 @@ class Batch(NamedTuple):
 
 
 class Recency(NamedTuple):
-    """A share of the windows comes from the last ``episodes`` alone: models must be right where the policy goes now."""
+    """A share of the windows comes from the last ``steps`` alone, in whole episodes: models must be right where the
+    policy goes now.
+    """
 
     share: float
-    episodes: int
+    steps: int
 
     @staticmethod
     def of(settings: DreamerSettings) -> "Recency":
         """As the settings have it."""
-        return Recency(settings.recent, settings.recent_episodes)
+        return Recency(settings.recent, settings.recent_steps)
 
 
 class Replay:
@@ -99,7 +101,8 @@ class Replay:
             )
         chance = usable / usable.sum()
         if self.recency is not None:
-            late = np.where(np.arange(len(usable)) >= len(usable) - self.recency.episodes, usable, 0)
+            since = lengths[::-1].cumsum()[::-1] - lengths  # records that came after an episode
+            late = np.where(since < self.recency.steps, usable, 0)
             if late.any():
                 chance = (1 - self.recency.share) * chance + self.recency.share * late / late.sum()
         chosen = rng.choice(len(lengths), batch, p=chance)

@@ -70,7 +70,7 @@ def test_state_restores_the_episodes() -> None:
 
 
 def test_a_share_of_the_windows_comes_from_the_last_episodes() -> None:
-    replay = Replay([counting_episode(n, 30) for n in range(10)], Recency(0.5, 2))
+    replay = Replay([counting_episode(n, 30) for n in range(10)], Recency(0.5, 60))
     chosen, _ = replay.windows(4000, 8, np.random.default_rng(0))
     # Half at random, of which a fifth falls on the last two, and the other half on these alone.
     assert np.mean(chosen >= 8) == pytest.approx(0.5 + 0.5 * 0.2, abs=0.03)
