@@ -19,8 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -178,31 +177,45 @@ def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool)
         workspaces.put(workspace)
 
 
-def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: int, *, source_only: bool) -> list[str]:
-    """Run cells on all workspaces; a line for each as it ends. Returns the names of those that failed."""
+def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: int) -> list[str]:
+    """Run sources and cells on all workspaces, a cell once its source is trained; a line for each as it ends.
+
+    Returns the names of those that failed.
+    """
+    waiting: dict[tuple[str, int, int], list[Cell]] = {}
+    for cell in cells:
+        if "oracle" not in cell.setting:
+            waiting.setdefault(cell.source(), []).append(cell)
+    total, done = len(waiting) + len(cells), 0
     begin, failed = time.monotonic(), []
     with ThreadPoolExecutor(workers) as pool:
-        jobs = {pool.submit(work, cell, workspaces, source_only=source_only): cell for cell in cells}
+        jobs: dict[Future[str], tuple[Cell, list[Cell]]] = {}
+        for dependents in waiting.values():
+            first = dependents[0]
+            jobs[pool.submit(work, first, workspaces, source_only=True)] = first, dependents
+        for cell in cells:
+            if "oracle" in cell.setting:
+                jobs[pool.submit(work, cell, workspaces, source_only=False)] = cell, []
         try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                try:
-                    line = job.result()
-                except (RuntimeError, OSError) as error:
-                    failed.append(jobs[job].name)
-                    line = f"{jobs[job].name}: FAILED: {error}"
-                left = (time.monotonic() - begin) / done * (len(jobs) - done) / 60
-                print(f"[{done}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
+            while jobs:
+                for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+                    cell, dependents = jobs.pop(job)
+                    try:
+                        line = job.result()
+                    except (RuntimeError, OSError) as error:
+                        failed.append(cell.name)
+                        line = f"{cell.name}: FAILED: {error}"
+                    for dependent in dependents:
+                        jobs[pool.submit(work, dependent, workspaces, source_only=False)] = dependent, []
+                    done += 1
+                    left = (time.monotonic() - begin) / done * (total - done) / 60
+                    print(f"[{done}/{total}, {left:.0f} min left] {line}", flush=True)
         except KeyboardInterrupt:
             STOP.set()
             pool.shutdown(cancel_futures=True)
             print("interrupted: the same command goes on from here", file=sys.stderr)
             raise SystemExit(130) from None
     return failed
-
-
-def sources(cells: Iterable[Cell]) -> list[Cell]:
-    """One cell for each source that must be trained."""
-    return list({cell.source(): cell for cell in cells if "oracle" not in cell.setting}.values())
 
 
 def main() -> None:
@@ -220,8 +233,7 @@ def main() -> None:
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):
         workspaces.put(Workspace(number, max(1, usable_cpus() // asked.workers)))
-    failed = run_all(sources(cells), workspaces, asked.workers, source_only=True)
-    failed += run_all(cells, workspaces, asked.workers, source_only=False)
+    failed = run_all(cells, workspaces, asked.workers)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}; see .telepath/benchmark/worker-*/repro.log")
 
