@@ -14,6 +14,7 @@ from telepath.baselines.catalogue import make_labeller
 from telepath.config import Params
 from telepath.envs.rollout import seed_episodes
 from telepath.settings import DreamerSettings
+from telepath.transfer.knowledge import Knowledge, good_return
 from telepath.transfer.labels import segments_of
 from telepath.transfer.target import Refinement
 from tests.baselines.conftest import Point
@@ -68,12 +69,15 @@ def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinem
             transfer.agent,
             BeliefLearner(transfer.belief, transfer.agent.model, tiny.belief, 0.1, np.random.default_rng(0)),
             transfer.reenactor,
-            segments_of(labels, transfer.source, tiny.label, 2),
-            choose_frames(transfer.source, 20, 3, 2, np.random.default_rng(0)),
+            Knowledge(
+                segments_of(labels, transfer.source, tiny.label, 2),
+                choose_frames(transfer.source, 20, 3, 2, np.random.default_rng(0)),
+                good_return(transfer.source),
+                None,
+            ),
             labels._replace(replay=[labeller.label(episode) for episode in transfer.exploration]),
             labeller,
             transfer.exploration,
-            None,
             400,
             0.15,
             tiny.target,
