@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from telepath.config import Params, load
+from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.suite import Step
 from telepath.episodes import Episode
 from telepath.observations import Observation
@@ -34,6 +35,15 @@ def counting_episode(number: int, records: int, *, rewarded: bool = True, termin
     t = np.arange(records, dtype=np.float32)
     observation = np.stack([np.full_like(t, number), t], 1)
     return Episode(observation, t[:, None].copy(), t.copy() if rewarded else None, terminal)
+
+
+@pytest.fixture
+def graphics() -> None:
+    """Skips the test where nothing can be rendered."""
+    try:
+        find_backend()
+    except NoGraphics as reason:
+        pytest.skip(str(reason))
 
 
 class NoScratch:

@@ -76,7 +76,11 @@ class PointGyms:
         return observations, rewards, terminated, truncated, {}
 
 
-def test_it_acts_as_the_agents_of_the_evaluation_do(agent: Agent, loaded: telepath.LoadedAgent) -> None:
+@pytest.mark.parametrize("pace", [1, 3])
+def test_it_acts_as_the_agents_of_the_evaluation_do(agent: Agent, tmp_path: Path, pace: int) -> None:
+    agent.pace = pace
+    agent.save(tmp_path / "paced.safetensors")
+    loaded = telepath.load(tmp_path / "paced.safetensors")
     (episode,) = rollout([PointEnvironment()], agent.policy(seed=3))  # type: ignore[list-item]
     state = None
     for t in range(episode.steps):
@@ -84,6 +88,8 @@ def test_it_acts_as_the_agents_of_the_evaluation_do(agent: Agent, loaded: telepa
         assert action.shape == (1,)
         assert action.dtype == np.float32
         np.testing.assert_array_equal(action, episode.action[t + 1])
+    held = (np.diff(episode.action[1:, 0]) == 0).mean()
+    assert (held > 0.5) == (pace == 3)
 
 
 def test_a_batch_is_its_rows(loaded: telepath.LoadedAgent) -> None:

@@ -18,7 +18,7 @@ from benchmarks.tiny import TINY
 from stages.artefacts import EXPLORATION, LABELS, SOURCE_EPISODES, TARGET_AGENT
 from stages.harness import execute
 from telepath.config import load
-from telepath.envs.gl import NoGraphics, find_backend
+from telepath.envs.gl import find_backend
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
 from telepath.observations import SIDE
@@ -89,11 +89,8 @@ def run(*stages: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("graphics")
 def test_every_stage_works_from_pixels_alone(project: Path) -> None:
-    try:
-        find_backend()
-    except NoGraphics as reason:
-        pytest.skip(str(reason))
     run(*STAGES)
     for path in (SOURCE_EPISODES, EXPLORATION):
         assert load_arrays(path, ["observation"])["observation"].shape[1:] == (SIDE, SIDE, 3)

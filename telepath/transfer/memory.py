@@ -3,8 +3,13 @@
 Upper bounds, from the arrays that grow with the settings: rough, on the safe side, and right in how they grow.
 """
 
+import math
+
+import numpy as np
+
 from telepath.alignment.rates import Rates
 from telepath.config import Params
+from telepath.observations import PIXELS, Observation
 
 FLOAT = 4
 """Bytes."""
@@ -25,7 +30,7 @@ TRAINED = 4
 """A weight, its gradient, and two moments."""
 
 ROLLOUTS = 512
-"""See ``alignment.reenact``: so many are imagined at a time, or one segment's whole population."""
+"""See ``alignment.distance``: so many are imagined at a time, or one segment's whole population."""
 
 SEARCHED = 8
 """Arrays as large as a population of action sequences that a search holds."""
@@ -35,12 +40,17 @@ Shares = dict[str, float]
 """Bytes, by the setting that they grow with."""
 
 
-def memory_needs(params: Params, observation_dim: int, action_dim: int, rates: Rates) -> dict[str, Shares]:
+def memory_needs(params: Params, observation: Observation | int, action_dim: int, rates: Rates) -> dict[str, Shares]:
     """What each part of the work takes at most, for ``runtime.memory.demand_memory``."""
+    observation = Observation.of(observation)
+    # Of a frame networks and pools handle no more than an embedding; its own floats are counted by themselves.
+    observation_dim = params.dreamer.hidden if observation.has_frames else observation.state_dim
     base = networks(params, observation_dim, action_dim)
+    if observation.has_frames:
+        base |= convolving(params)
     name = f"tasks.{params.task}"
     task = params.tasks[params.task]
-    record = COPIES * FLOAT * (observation_dim + action_dim + 1)
+    record = COPIES * (math.prod(observation.shape) * np.dtype(observation.dtype).itemsize + FLOAT * (action_dim + 1))
     at_home, explored, refined = (
         {f"{name}.{key}": record * steps}
         for key, steps in (
@@ -77,6 +87,11 @@ def networks(params: Params, observation_dim: int, action_dim: int) -> Shares:
         "target.rounds x dreamer.deter": FLOAT * params.target.rounds * cell,
         "target.rounds x dreamer.hidden": LIBRARIES + FLOAT * params.target.rounds * heads,
     }
+
+
+def convolving(params: Params) -> Shares:
+    """The frames of an update as floats, and what convolutions leave of them; a search decodes fewer at a time."""
+    return {"frames of dreamer.batch x length": FLOAT * TRACES * PIXELS * params.dreamer.batch * params.dreamer.length}
 
 
 def learning(params: Params, rates: Rates) -> Shares:

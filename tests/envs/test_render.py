@@ -5,19 +5,10 @@ import pytest
 
 from telepath.envs.backend import Physics
 from telepath.envs.gaps import target_environment
-from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.render import Camera
 from telepath.envs.suite import Environment
 from telepath.envs.watch import watched
 from telepath.settings import GapSettings
-
-
-@pytest.fixture
-def graphics() -> None:
-    try:
-        find_backend()
-    except NoGraphics as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.mark.usefixtures("graphics")

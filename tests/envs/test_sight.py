@@ -4,21 +4,12 @@ import numpy as np
 import pytest
 
 from telepath.envs.gaps import target_environment
-from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.observations import SIDE, Observation, frames_of
 from telepath.settings import GapSettings
 
 TASK = "ball_in_cup-catch"
-
-
-@pytest.fixture
-def graphics() -> None:
-    try:
-        find_backend()
-    except NoGraphics as reason:
-        pytest.skip(str(reason))
 
 
 def episode(environment: Environment, steps: int = 6) -> np.ndarray:

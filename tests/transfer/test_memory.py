@@ -13,6 +13,7 @@ from telepath.alignment.rates import Rates
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.errors import UserError
+from telepath.observations import PIXELS, Observation
 from telepath.runtime.memory import GIB, demand_memory
 from telepath.transfer.memory import FLOAT, LIBRARIES, TRAINED, memory_needs, networks
 from telepath.transfer.novelty import Disagreement
@@ -54,6 +55,15 @@ def test_the_defaults_fit_into_two_gib(params: Params, monkeypatch: pytest.Monke
     for task in params.tasks:
         needs = memory_needs(params.model_copy(update={"task": task}), D, A, Rates(6, 3, 0.02))
         assert demand_memory(needs).startswith("memory in GiB, at most: source")
+
+
+def test_frames_are_counted_as_they_are_kept(params: Params) -> None:
+    needs = memory_needs(params, Observation("pixels", 0), A, Rates(6, 3, 0.02))
+    replayed = needs["source"][f"tasks.{params.task}.source_steps"]
+    assert replayed >= params.tasks[params.task].source_steps * PIXELS
+    held = FLOAT * PIXELS * params.dreamer.batch * params.dreamer.length
+    for part, shares in needs.items():
+        assert held < sum(shares.values()) < 4 * GIB, part
 
 
 @pytest.mark.parametrize(
