@@ -193,8 +193,9 @@ class CemSettings(Settings):
 
 class MatchSettings(Settings):
     """Subsequence matching of target replay with source windows: lengths and strides in target (window, stride) and
-    source (pool_stride) steps; ``band`` a share of the length; ``tolerance`` in units of the null cost; ``prior`` the
-    weight of "unpaid" against a perfect match.
+    source (pool_stride) steps; ``band`` a share of the length; ``worth`` what a difference in expected reward counts
+    against one in all other dimensions; ``tolerance`` in units of the null cost; ``prior`` the weight of "unpaid"
+    against a perfect match.
     """
 
     window: Annotated[int, Field(ge=3, le=10**9)]
@@ -202,6 +203,7 @@ class MatchSettings(Settings):
     pool_stride: Count
     slack: NonNegative
     band: Fraction
+    worth: NonNegative
     candidates: Count
     matches: Count
     null_windows: Count

@@ -15,6 +15,7 @@ from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import Scale, all_origins, resample
+from telepath.alignment.worth import Worth
 from telepath.episodes import Array, Episode
 from telepath.settings import MatchSettings
 
@@ -38,9 +39,14 @@ class SourcePool:
         # Record 0 of an episode takes no part: it was paid nothing because nothing led to it.
         origin = all_origins(episodes, 2, self.length, settings.pool_stride)
         self.episode = origin[:, 0]
-        self.frames = np.stack([scale(episodes[e].observation[t : t + self.length]) for e, t in origin])
-        reward = [episodes[e].reward[t : t + self.length] for e, t in origin]
-        self.rate = np.stack(reward) / np.float32(rates.source_repeat)
+        rate = [np.asarray(episode.reward) / np.float32(rates.source_repeat) for episode in episodes]
+        self.rate = np.stack([rate[e][t : t + self.length] for e, t in origin])
+        self.worth = None
+        if settings.worth > 0:
+            known = np.concatenate([scale(episode.observation[1:]) for episode in episodes])
+            self.worth = Worth(known, np.concatenate([part[1:] for part in rate]), settings.worth)
+        frames = [self._vectors(episode) for episode in episodes]
+        self.frames = np.stack([frames[e][t : t + self.length] for e, t in origin])
         self.tau = settings.tolerance * self._null_cost()
 
     def match(self, windows: Array, foreign: Array | None = None) -> Matches:
@@ -67,7 +73,7 @@ class SourcePool:
         if last < 0:
             return ReplayLabels(np.zeros(len(episode), np.float32), np.zeros(len(episode), np.float32))
         starts = np.unique(np.append(np.arange(0, last, self.settings.stride), last))
-        frames = self.scale(episode.observation)
+        frames = self._vectors(episode)
         windows = np.stack([frames[s : s + n] for s in starts])
         matches = self.match(windows)
         weight = np.exp(-matches.cost / self.tau)
@@ -86,6 +92,11 @@ class SourcePool:
     def revise(self, episodes: list[Episode], labels: list[Array]) -> list[Array]:
         """``labels`` as they are: what matches an episode does not depend on the others."""
         return labels
+
+    def _vectors(self, episode: Episode) -> Array:
+        """What is compared of an episode's frames, (T, E)."""
+        frames = self.scale(episode.observation)
+        return frames if self.worth is None else self.worth(frames)
 
     def _split(self, window: Array, pool_index: int) -> Array:
         path, _ = dtw_path(
