@@ -7,13 +7,13 @@ alike; the table shows the best of the rounds, and the machine's load is printed
 second count the whole N x M table, also where a band leaves most of it out. *sgemm share* is 2 D operations a cell over
 the rate at which numpy multiplies float32 matrices in the same rounds. The direct difference and square take two
 instructions where sgemm takes one: with units of their own for sums (AMD's Zen) they may run side by side, without such
-units (Intel) one half is the most that can be had. Rivals that are not installed are skipped.
+units (Intel) one half is the most that can be had. *relative error* is the largest one to float64 over some candidates.
+The rivals, how they are used and which were left out: ``benchmarks.warpers``. Those that are not installed are skipped.
 Writes dtw.csv and dtw.png.
 """
 
 import argparse
 import csv
-import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,52 +25,12 @@ for _library in ("OPENBLAS", "OMP", "MKL"):  # one core, also for the matrix pro
 
 import numpy as np  # noqa: E402
 
+from benchmarks.warpers import RIVALS, Call, costs  # noqa: E402
 from telepath.alignment.dtw import dtw_batch  # noqa: E402
 from telepath.episodes import Array  # noqa: E402
 
-Call = Callable[[], Any]
 LENGTH, PRODUCT = 64, 512
 CASES = [(8, 1024, None), (17, 1024, None), (24, 1024, None), (24, 1024, 8), (1024, 128, None)]
-
-
-def dtaidistance(x: Array, y: Array) -> Call:
-    """The C batch call."""
-    library = importlib.import_module("dtaidistance.dtw_ndim")
-    series = np.concatenate([x[None], y]).astype(np.float64)
-    block = ((0, 1), (1, len(series)))
-    return lambda: library.distance_matrix_fast(series, block=block, compact=True, parallel=False)
-
-
-def tslearn(x: Array, y: Array) -> Call:
-    """Compiled batch call."""
-    library = importlib.import_module("tslearn.metrics")
-    reference, candidates = x[None].astype(np.float64), y.astype(np.float64)
-    return lambda: library.cdist_dtw(reference, candidates)
-
-
-def aeon(x: Array, y: Array) -> Call:
-    """Compiled batch call, dimensions first."""
-    library = importlib.import_module("aeon.distances")
-    reference = x.T[None].astype(np.float64)
-    candidates = np.ascontiguousarray(y.transpose(0, 2, 1)).astype(np.float64)
-    return lambda: library.dtw_pairwise_distance(reference, candidates)
-
-
-def dtw_python(x: Array, y: Array) -> Call:
-    """One call a candidate."""
-    library = importlib.import_module("dtw")
-    how = {"step_pattern": "symmetric1", "dist_method": "sqeuclidean", "distance_only": True}
-    return lambda: [library.dtw(x, candidate, **how).distance for candidate in y]
-
-
-def librosa(x: Array, y: Array) -> Call:
-    """One call a candidate."""
-    library = importlib.import_module("librosa")
-    return lambda: [library.sequence.dtw(x.T, c.T, metric="sqeuclidean", backtrack=False)[-1, -1] for c in y]
-
-
-# Rival -> how many of the candidates it gets: the slow ones fewer, for the sake of the reader's time.
-RIVALS = {dtaidistance: 8, tslearn: 16, aeon: 16, dtw_python: 128, librosa: 64}
 
 
 def exact(x: Array, candidate: Array) -> float:
@@ -111,23 +71,23 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
             "telepath": lambda x=x, y=y, w=window: dtw_batch(x, y, w),  # type: ignore[misc]
             "sgemm": lambda: square @ square,
         }
-        size = {"telepath": batch}
+        size, error = {"telepath": batch}, dict[str, float]()
         if window is not None:
             calls["telepath, no band"], size["telepath, no band"] = lambda x=x, y=y: dtw_batch(x, y), batch  # type: ignore[misc]
         else:
+            true = np.array([exact(x, candidate) for candidate in y[:8]])
+            error["telepath"] = np.max(np.abs(dtw_batch(x, y[:8]) / true - 1))
             for rival, part in RIVALS.items():
-                name = rival.__name__
+                name, some = rival.__name__, y[: max(1, batch // part)]
                 try:
-                    calls[name], size[name] = rival(x, y[: batch // part]), batch // part
+                    calls[name], size[name] = rival(x, some), len(some)
                 except ImportError:
                     skipped.add(name)
+                    continue
+                error[name] = np.max(np.abs(costs(rival, calls[name])[:8] / true[: len(some)] - 1))
         best = race(calls, rounds)
         sgemm = 2 * PRODUCT**3 / best["sgemm"]
         speed = {name: size[name] * LENGTH**2 / best[name] for name in size}
-        error = float("nan")
-        if window is None:
-            true = [exact(x, candidate) for candidate in y[:8]]
-            error = float(np.max(np.abs(dtw_batch(x, y[:8]) / true - 1)))
         for name, cells in speed.items():
             yield {
                 "D": dim,
@@ -137,10 +97,10 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
                 "Mcells/s": round(cells / 1e6, 1),
                 "telepath is faster by": round(speed["telepath"] / cells, 2),
                 "sgemm share": round(2 * dim * cells / sgemm, 3),
-                "relative error": f"{error:.1e}" if name == "telepath" and window is None else "",
+                "relative error": f"{error[name]:.1e}" if name in error else "",
             }
-    for name in sorted(skipped):
-        print(f"{name}: not installed, skipped")
+    if skipped:
+        print(f"not installed, skipped: {', '.join(sorted(skipped))}")
 
 
 def threads_row(rounds: int) -> str:

@@ -10,12 +10,13 @@ same rollouts, all on one core:
     telepath      as the label stage does it, chunk by chunk
     torch loop    one segment after the other, warping by a double loop over the table's cells in torch: the original's
                   formulation
-    a rival       the same with the fastest rival of ``benchmarks.dtw`` that is installed. None has an open end, so its
-                  paths end where the candidate ends; what it takes to bring the rollouts into its layout counts
+    a rival       the same with the one of ``benchmarks.warpers`` that is fastest at this shape. Its paths end where the
+                  candidate ends, not anywhere; what it takes to bring the rollouts into its layout counts
 
-The two others are measured on a few segments in between and scaled. *sgemm share*: the rollouts' multiplications and
-additions in matrix products, over the rate at which numpy multiplies 512 x 512 float32 matrices in the same minutes.
-``telepath, 2 processes`` is the whole with ``TELEPATH_EXECUTOR=process:2``, the processes' start included.
+The two others are measured on a few segments in between and scaled; all three in processor time, so that other work on
+the machine slows them alike. *sgemm share*: the rollouts' multiplications and additions in matrix products, over the
+rate at which numpy multiplies 512 x 512 float32 matrices in the same minutes. ``telepath, 2 processes`` is the whole
+with ``TELEPATH_EXECUTOR=process:2``, the processes' start included, by the clock on the wall: it needs an idle machine.
 
 Time and memory over the number of segments are those of a smaller search (2 iterations, 32 candidates), each in a
 process of its own. Writes labelling.csv, labelling-scale.csv and labelling.png.
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from benchmarks.dtw import RIVALS  # noqa: E402
+from benchmarks.dtw import race  # noqa: E402
+from benchmarks.warpers import RIVALS, Rival, costs  # noqa: E402
 from telepath.alignment import reenact  # noqa: E402
 from telepath.alignment.belief import BeliefNet  # noqa: E402
 from telepath.alignment.rates import Rates  # noqa: E402
@@ -127,39 +130,36 @@ def torch_loop(x: Tensor, y: Tensor, window: int, *, open_end: bool, slope: floa
     return torch.stack(above[1:]).amin(0) if open_end else above[-1]
 
 
-def with_rival(rival: Callable) -> Warping:
+def with_rival(rival: Rival) -> Warping:
     """Costs (S, B) by a rival, one reference after the other."""
 
     def warp(x: Tensor, y: Tensor, window: int, *, open_end: bool, slope: float) -> Tensor:
-        costs = [np.ravel(rival(a.numpy(), np.ascontiguousarray(b.numpy()))()) for a, b in zip(x, y, strict=True)]
-        return torch.from_numpy(np.stack(costs).astype(np.float32))
+        pairs = ((a.numpy(), np.ascontiguousarray(b.numpy())) for a, b in zip(x, y, strict=True))
+        return torch.from_numpy(np.stack([costs(rival, rival(*pair)) for pair in pairs]).astype(np.float32))
 
     return warp
 
 
 def fastest_rival(steps: int) -> tuple[str, Warping] | None:
-    """The rival that is fastest at this work's shape, of those that are installed and have a call for a batch."""
+    """The rival that is fastest at this work's shape, of those that are installed; with none a line says so."""
     random = np.random.default_rng(0)
-    x, y = (
-        torch.from_numpy(random.standard_normal(s, dtype=np.float32)) for s in ((1, steps, 24), (1, 128, steps, 24))
-    )
-    seconds = {}
-    for rival, part in RIVALS.items():
-        if part > 16:  # one call a candidate: never the fastest
-            continue
-        warp = with_rival(rival)
+    shapes = (1, steps, OBSERVATION), (1, 128, steps, OBSERVATION)
+    x, y = (torch.from_numpy(random.standard_normal(shape, dtype=np.float32)) for shape in shapes)
+    ways, calls = dict[str, Warping](), dict[str, Callable[[], Tensor]]()
+    for rival in RIVALS:
+        call = partial(with_rival(rival), x, y, 0, open_end=False, slope=1.0)
         try:
-            warp(x, y, 0, open_end=False, slope=1.0)
+            call()
         except ImportError:
-            print(f"{rival.__name__}: not installed, skipped")
             continue
-        begin = time.perf_counter()
-        warp(x, y, 0, open_end=False, slope=1.0)
-        seconds[rival] = time.perf_counter() - begin
-    if not seconds:
+        ways[rival.__name__], calls[rival.__name__] = with_rival(rival), call
+    if not calls:
+        print("rivals: none is installed, so their row is left out; for it install the extra `benchmarks`")
         return None
-    best = min(seconds, key=lambda rival: seconds[rival])
-    return best.__name__, with_rival(best)
+    seconds = race(calls, 3)
+    best = min(seconds, key=lambda name: seconds[name])
+    print(f"fastest of {len(seconds)} rivals at this shape: {best}")
+    return best, ways[best]
 
 
 # -- measuring ---------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def fastest_rival(steps: int) -> tuple[str, Warping] | None:
 
 @dataclass
 class Clock:
-    """Seconds of one method: in all, and those of them spent on warping and on rollouts; segments done."""
+    """Processor seconds of one method: in all, and those of them spent on warping and on rollouts; segments done."""
 
     total: float = 0.0
     warping: float = 0.0
@@ -182,29 +182,29 @@ def timed(clock: Clock, warp: Warping) -> Iterator[None]:
 
     def part(name: str, function: Callable) -> Callable:
         def run(*arguments: Any, **how: Any) -> Any:
-            begin = time.perf_counter()
+            begin = time.process_time()
             result = function(*arguments, **how)
-            setattr(clock, name, getattr(clock, name) + time.perf_counter() - begin)
+            setattr(clock, name, getattr(clock, name) + time.process_time() - begin)
             return result
 
         return run
 
     reenact.dtw_tensors = part("warping", warp)
     Reenactor._imagine_observations = part("rollouts", rollout)  # type: ignore[method-assign]
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         yield
     finally:
-        clock.total += time.perf_counter() - begin
+        clock.total += time.process_time() - begin
         reenact.dtw_tensors, Reenactor._imagine_observations = before, rollout  # type: ignore[method-assign]
 
 
 def product_rate() -> float:
     """Operations a second of one matrix product."""
     square = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
-    begin = time.perf_counter()
+    begin = time.process_time()
     square @ square
-    return 2 * PRODUCT**3 / (time.perf_counter() - begin)
+    return 2 * PRODUCT**3 / (time.process_time() - begin)
 
 
 def methods(work: Work, samples: int) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,8 @@ LANES = 16
 """Candidates in a tile."""
 
 _ROWS = 4
-_STRIP_BYTES = 32 * 1024  # packed frames of a strip
+_STRIP_BYTES = 24 * 1024  # packed frames of a strip, at most: they share the nearest cache with the rest
+_NEAR_BYTES = 16 * 1024  # frames of the next strip that have room there as well
 _STRIP_LEAST = 8  # columns of a strip, however large its frames
 
 # ----------------------------------------------------------------------------------------------------------
@@ -164,19 +165,25 @@ def _integer(typing: Any, address: Any, k: Any) -> Any:
     return types.int64(types.int64, types.int64), lower
 
 
-@_intrinsic
-def _fetch(typing: Any, address: Any) -> Any:
-    """Have the cache line at an address brought near, without waiting for it."""
+def _fetcher(nearness: int) -> Any:
+    @_intrinsic
+    def fetch(typing: Any, address: Any) -> Any:
+        """Have the cache line at an address brought near, without waiting for it."""
 
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        read, near, data = ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)
-        builder.call(fetch, [builder.inttoptr(args[0], pointer), read, near, data])
-        return context.get_dummy_value()
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+            instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+            flags = [ir.Constant(flag, value) for value in (0, nearness, 1)]  # to read, how near, data
+            builder.call(instruction, [builder.inttoptr(args[0], pointer), *flags])
+            return context.get_dummy_value()
 
-    return types.void(types.int64), lower
+        return types.void(types.int64), lower
+
+    return fetch
+
+
+_fetch_near, _fetch_nearest = _fetcher(2), _fetcher(3)  # the second cache, the first
 
 
 @_intrinsic
@@ -294,11 +301,19 @@ def _pack(tile: _Tile, begin: int, end: int) -> Any:
 def _fetch_frames(tile: _Tile, candidates: int, begin: int, end: int, part: int, parts: int) -> None:
     """Bring frames begin <= j < end of some of the 16 candidates near: lanes part, part + parts, ..."""
     if tile.dim_stride == 4:
+        frames, size = end - begin, 4 * tile.dim
+        # Several lanes' frames at once would push out of the nearest cache what is at work there.
+        nearest = parts >= LANES and LANES * frames * size <= _NEAR_BYTES
+        if tile.frame_stride == size:  # they are one run of bytes
+            frames, size = 1, frames * size
         for lane in range(part, LANES, parts):
-            address = _integer(candidates, lane)
-            for j in range(begin, end):
-                for offset in range(0, 4 * tile.dim, 64):
-                    _fetch(address + j * tile.frame_stride + offset)
+            address = _integer(candidates, lane) + begin * tile.frame_stride
+            for j in range(frames):
+                for offset in range(0, size, 64):
+                    if nearest:
+                        _fetch_nearest(address + j * tile.frame_stride + offset)
+                    else:
+                        _fetch_near(address + j * tile.frame_stride + offset)
 
 
 @_inlined
@@ -467,7 +482,9 @@ def warp(
     _, length, dim = x.shape
     count = index.shape[1]
     tiles = (count + LANES - 1) // LANES
-    width = min(frames, max(_STRIP_LEAST, _STRIP_BYTES // (4 * LANES * dim)))
+    widest = max(_STRIP_LEAST, _STRIP_BYTES // (4 * LANES * dim))
+    strips = (frames + widest - 1) // widest
+    width = (frames + strips - 1) // strips  # all about alike: one of a few columns costs nearly as much as a whole one
     packed, row, edge, result = _vectors(width * dim), _vectors(width), _vectors(length + _ROWS), _vectors(1)
     # Four rows are filled at a time: the last ones may lie past the end of the table.
     table = _vectors((length + _ROWS - 1) * frames if len(steps) else 0)
