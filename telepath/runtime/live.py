@@ -73,8 +73,9 @@ class Watcher:
         columns, rows = read_curve(self.path)
         kept = [row for row in rows if int(row[0]) < first]
         self._columns = columns if kept and columns[0] == self._unit else [self._unit]
-        with contextlib.suppress(OSError, UserError):
-            self._rewrite(kept if len(self._columns) > 1 else [])
+        if self.path.exists():
+            with contextlib.suppress(OSError, UserError):
+                self._rewrite(kept if len(self._columns) > 1 else [])
         if self._kind == "tensorboard":
             assert self._module is not None
             log = self._folder / "tensorboard" / self._name

@@ -63,6 +63,13 @@ def test_a_stage_that_never_resumes_needs_no_first_count(tmp_path: Path) -> None
     assert pd.read_csv(live.path)["episodes"].tolist() == [1, 2, 3]
 
 
+def test_a_stage_without_figures_leaves_no_curve(tmp_path: Path) -> None:
+    watcher = Watcher(tmp_path, "collect-abc", 3, "episodes")
+    with Progress("collect", 3, "episodes", watcher) as progress:
+        progress.advance(1)
+    assert not watcher.path.exists()
+
+
 def test_a_torn_or_foreign_curve_is_mended(tmp_path: Path) -> None:
     path = work(tmp_path, 0, 5).path
     with path.open("ab") as file:
