@@ -11,6 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: $(READY)
 	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro
+	@$(BIN)/python -m stages.costs
+	@$(BIN)/dvc repro --quiet --single-item report
 	@$(BIN)/python -m stages.summary
 
 # Every task and gap of reports/benchmark; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for a part.

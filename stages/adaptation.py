@@ -14,7 +14,6 @@ from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
 from telepath.evaluation.judge import judge, returns_table
 from telepath.files import write_atomically
-from telepath.runtime.progress import Progress
 
 
 def train(name: str, params: Params, context: Context, make: Callable[[Allowed], Rival]) -> None:
@@ -32,7 +31,7 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     )
     rival = make(allowed)
     total = episode_budget(target, allowed.steps) * target.episode_steps
-    with Progress(f"train {name}", total, "steps") as progress, context.scratch() as scratch:
+    with context.progress(total, "steps") as progress, context.scratch() as scratch:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, rival.artefact())

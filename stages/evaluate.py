@@ -39,7 +39,6 @@ from telepath.evaluation.heldout import compare_rewards
 from telepath.evaluation.judge import judge, returns_table, rounds_table
 from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
-from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
@@ -70,7 +69,7 @@ def main(params: Params, context: Context) -> None:
     if rates.ratio > 1:
         policies["action_hold"] = ActionHold(agents["source"].policy(), int(rates.ratio))
     with (
-        Progress("evaluate", 2 + len(policies) + len(stored["rounds"]), "agents") as progress,
+        context.progress(2 + len(policies) + len(stored["rounds"]), "agents") as progress,
         context.scratch() as scratch,
     ):
         court = Court(scratch, seed)

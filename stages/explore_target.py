@@ -6,7 +6,6 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.episodes import save_episodes
-from telepath.runtime.progress import Progress
 from telepath.transfer.explore import Exploration
 from telepath.transfer.warmstart import target_agent
 
@@ -21,7 +20,7 @@ def main(params: Params, context: Context) -> None:
     )
     agent = target_agent(params.task, environment, params.dreamer, source, seed)
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
-    with Progress("explore_target", exploration.update_budget, "updates") as progress, context.scratch() as scratch:
+    with context.progress(exploration.update_budget, "updates") as progress, context.scratch() as scratch:
         episodes = exploration.run(progress, scratch)
     context.tell_divergences(environment.divergences)
     agent.save(EXPLORED_AGENT)

@@ -1,13 +1,23 @@
-"""The film: source at home, zero-shot, Telepath and oracle side by side; or a note that there is none, and why."""
+"""What is rendered: the film of source at home, zero-shot, Telepath and oracle side by side, and re-enactments of
+states as poses; or a note that there is none, and why.
+"""
 
 import json
 import sys
 
 import pandas as pd
 
-from stages.artefacts import EVALUATION, ORACLE_AGENT, ORACLE_RETURNS, SOURCE_AGENT, TARGET_AGENT
+from stages.artefacts import (
+    EVALUATION,
+    LABELS,
+    ORACLE_AGENT,
+    ORACLE_RETURNS,
+    SOURCE_AGENT,
+    SOURCE_EPISODES,
+    TARGET_AGENT,
+)
 from stages.harness import Context, run
-from stages.pictures import FILM, FILM_FACTS
+from stages.pictures import FILM, FILM_FACTS, POSES
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
@@ -15,8 +25,10 @@ from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.evaluation.agents import FILMED
-from telepath.evaluation.evidence import Film, read_table
+from telepath.evaluation.evidence import Film, read_reenactments, read_table
 from telepath.evaluation.film import Timing, make_gif, shoot, typical_episode
+from telepath.evaluation.poses import posed
+from telepath.evaluation.strips import drawn_strips
 from telepath.files import MEND, write_atomically
 
 
@@ -27,7 +39,7 @@ def main(params: Params, context: Context) -> None:
         film = make_film(params)
     except NoGraphics as reason:
         print(f"telepath: film: none is made: {reason}", file=sys.stderr, flush=True)
-        film = Film(str(reason), [], 0, 0.0)
+        film = Film(str(reason), [], 0, 0.0, None)
     write_atomically(FILM_FACTS, json.dumps(film._asdict(), indent=2) + "\n")
 
 
@@ -49,7 +61,24 @@ def make_film(params: Params) -> Film:
         for name in FILMED
     }
     write_atomically(FILM, make_gif(takes, timing))
-    return Film("", list(FILMED), episode, float(timing.seconds[-1]))
+    misfit = draw_poses(params, home, away)
+    return Film("", list(FILMED), episode, float(timing.seconds[-1]), misfit)
+
+
+def draw_poses(params: Params, home: Environment, away: Environment) -> float | None:
+    """Draw the alignments of states as poses; how far these are off, None where there is nothing to draw."""
+    found = read_reenactments(
+        LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, home.action_repeat, params.observation
+    )
+    if params.observation != "state":
+        return None  # the report shows the frames themselves
+    try:
+        rendered, misfit = posed(found, home, away)
+    except ValueError as reason:
+        print(f"telepath: film: no poses are drawn: {reason}", file=sys.stderr, flush=True)
+        return None
+    drawn_strips(rendered, home.step_seconds, away.step_seconds, POSES)
+    return misfit
 
 
 def read_returns(episodes: int) -> pd.DataFrame:

@@ -29,6 +29,9 @@ from telepath.errors import Fault, UserError
 from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, limit_threads
 from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
+from telepath.runtime.ledger import LEDGER, session
+from telepath.runtime.live import Watcher
+from telepath.runtime.progress import Progress
 from telepath.runtime.resume import PATIENCE, Scratch, sweep
 
 PIPELINE = Path("dvc.yaml")
@@ -75,6 +78,10 @@ class Context:
     def scratch(self) -> Scratch:
         """The stage's checkpoint, always the same object: found again by a rerun with equal inputs, and by no other."""
         return self._scratch
+
+    def progress(self, total: int, unit: str) -> Progress:
+        """A progress line of the stage, whose figures also grow a curve under ``.telepath/curves``."""
+        return Progress(self.stage.name, total, unit, Watcher(home(), self.name, total, unit))
 
     @cached_property
     def _scratch(self) -> Scratch:
@@ -138,7 +145,7 @@ def execute(main: Main, name: str, item: str = "") -> Context:
     be_deterministic()
     context = Context(stage, fingerprint(stage, params))
     # Held to the end, so that no twin writes the same outputs either.
-    with context.scratch() as scratch:
+    with context.scratch() as scratch, session(home() / LEDGER, context.stage.name, context.fingerprint):
         sweep(scratch.folder.parent, keep=scratch.folder)
         for out in stage.outs:
             make_folder(Path(out).parent)

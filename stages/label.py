@@ -12,7 +12,6 @@ from telepath.dreamer.agent import Agent
 from telepath.envs.suite import frame_seconds
 from telepath.episodes import load_episodes
 from telepath.runtime.environment import executor
-from telepath.runtime.progress import Progress
 from telepath.transfer.labels import label
 
 
@@ -30,7 +29,7 @@ def main(params: Params, context: Context) -> None:
     pool = SourcePool(source, scale, rates, params.label.match)
     actor = agent.behavior.actor if params.setting == "with source agent" else None
     total = params.label.segments + len(exploration)
-    with Progress("label", total, "segments and episodes") as progress, context.scratch() as scratch:
+    with context.progress(total, "segments and episodes") as progress, context.scratch() as scratch:
         labels = label(
             source, exploration, reenactor, pool, params.label, actor, params.seed.target, progress, scratch, where
         )

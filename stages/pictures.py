@@ -4,3 +4,4 @@ from stages.artefacts import REPORTS
 
 FILM = REPORTS / "film" / "film.gif"
 FILM_FACTS = REPORTS / "film" / "film.json"
+POSES = REPORTS / "film" / "poses.png"

@@ -1,4 +1,4 @@
-"""The report: reports/index.md, reports/index.html, reports/metrics.json and the figures."""
+"""The report: reports/index.md, reports/index.html, reports/metrics.json, reports/details.json and the figures."""
 
 from stages.artefacts import (
     EVALUATION,
@@ -13,6 +13,7 @@ from stages.artefacts import (
     SOURCE_EPISODES,
     TARGET_ROUNDS,
 )
+from stages.costs import read_costs
 from stages.harness import Context, run
 from stages.pictures import FILM_FACTS
 from telepath.config import Params
@@ -36,6 +37,7 @@ def main(params: Params, context: Context) -> None:
             LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat, params.observation
         ),
         film=read_film(FILM_FACTS),
+        costs=read_costs(),
     )
     write_report(evidence, params, REPORTS)
 

@@ -8,7 +8,6 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.replay import Replay
 from telepath.envs.suite import frame_seconds
 from telepath.episodes import load_episodes
-from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
 
 
@@ -23,7 +22,7 @@ def main(params: Params, context: Context) -> None:
         params.belief,
         params.seed.target,
     )
-    with Progress("train_belief", params.belief.updates, "updates") as progress, context.scratch() as scratch:
+    with context.progress(params.belief.updates, "updates") as progress, context.scratch() as scratch:
         training.run(progress, scratch)
     save_state(BELIEF, {"weights": dict(training.net.state_dict())}, kind="belief")
 

@@ -22,7 +22,6 @@ from telepath.config import Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically
 from telepath.rival_settings import MatchingSettings
-from telepath.runtime.progress import Progress
 
 
 def main(params: Params, context: Context) -> None:
@@ -41,7 +40,7 @@ def main(params: Params, context: Context) -> None:
 
     refinement = prepare(params, labeller, params.target.model_copy(update={"imagined_weight": 0.0, "realign": 0}))
     total = refinement.update_budget
-    with Progress(f"train_labelled {name}", total, "updates") as progress, context.scratch() as scratch:
+    with context.progress(total, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
     context.tell_divergences(refinement.environment.divergences)
     policy_file, curve_file, _ = rival_files(name)

@@ -14,7 +14,6 @@ from telepath.envs.rollout import seed_episodes
 from telepath.envs.suite import Environment
 from telepath.files import write_atomically
 from telepath.rival_settings import RandomisedSettings
-from telepath.runtime.progress import Progress
 
 
 def main(params: Params, context: Context) -> None:
@@ -22,7 +21,7 @@ def main(params: Params, context: Context) -> None:
     name = context.stage.item
     training = prepare(params, name)
     total = training.update_budget
-    with Progress(f"train_online {name}", total, "updates") as progress, context.scratch() as scratch:
+    with context.progress(total, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
     context.tell_divergences(training.environment.divergences)
     policy_file, curve_file, _ = rival_files(name)

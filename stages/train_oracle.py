@@ -8,7 +8,6 @@ from telepath.config import Params
 from telepath.dreamer.training import OnlineTraining, save_curve
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.envs.rollout import seed_episodes
-from telepath.runtime.progress import Progress
 
 
 def main(params: Params, context: Context) -> None:
@@ -25,7 +24,7 @@ def main(params: Params, context: Context) -> None:
         seed=seed,
         rate_ratio=rate_ratio(task.action_repeat, params.gap.action_repeat),
     )
-    with Progress("train_oracle", training.update_budget, "updates") as progress, context.scratch() as scratch:
+    with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
     context.tell_divergences(environment.divergences)
     trained.agent.save(ORACLE_AGENT)

@@ -6,7 +6,6 @@ from telepath.config import Params
 from telepath.dreamer.training import OnlineTraining, save_curve
 from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes, save_episodes
-from telepath.runtime.progress import Progress
 
 
 def main(params: Params, context: Context) -> None:
@@ -23,7 +22,7 @@ def main(params: Params, context: Context) -> None:
         steps=task.source_steps,
         seed=params.seed.source,
     )
-    with Progress("train_source", training.update_budget, "updates") as progress, context.scratch() as scratch:
+    with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
     context.tell_divergences(environment.divergences)
     trained.agent.save(SOURCE_AGENT)

@@ -27,7 +27,6 @@ from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.episodes import Episode, load_episodes
 from telepath.files import write_atomically
-from telepath.runtime.progress import Progress
 from telepath.runtime.store import save_state
 from telepath.settings import TargetSettings
 from telepath.transfer.knowledge import Knowledge, good_return
@@ -84,7 +83,7 @@ def prepare(
 def main(params: Params, context: Context) -> None:
     """Refine, choose and save."""
     refinement = prepare(params)
-    with Progress("train_target", refinement.update_budget, "updates") as progress, context.scratch() as scratch:
+    with context.progress(refinement.update_budget, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
     context.tell_divergences(refinement.environment.divergences)
     refinement.agent.save(TARGET_AGENT)

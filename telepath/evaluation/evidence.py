@@ -23,7 +23,7 @@ HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 FACTS = {"source_steps": int, "target_steps": int, "observation_names": list, "frame_seconds": float}
 """What the evaluation must tell besides its tables, and its type."""
 
-WORDS = ("agent",)
+WORDS = ("agent", "stage", "made")
 """Columns that hold no numbers."""
 
 GAPS = ("final_score", "inferred_return", "low", "high")
@@ -52,13 +52,22 @@ class Reenactments(NamedTuple):
 class Film(NamedTuple):
     """What the film shows: its agents, number of the evaluation's episode, simulated seconds.
 
-    Where there is no film, ``missing`` says why in one line; it is empty otherwise.
+    Where there is no film, ``missing`` says why in one line; it is empty otherwise. misfit: of the poses that were
+    drawn of alignments, the largest distance from what was observed, in spreads; None where none were drawn.
     """
 
     missing: str
     agents: list[str]
     episode: int
     seconds: float
+    misfit: float | None
+
+
+class Cost(NamedTuple):
+    """What a stage took: minutes by the clock on the wall, MiB of memory at its peak."""
+
+    minutes: float
+    mebibytes: float
 
 
 class Evidence(NamedTuple):
@@ -68,7 +77,7 @@ class Evidence(NamedTuple):
     Telepath's rounds, known without true reward; returns: agent, episode, return; rounds: round, steps, return, low,
     high (true return); heldout: true, inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence;
     null (K,): alignment costs of target pieces that were re-enacted with their own actions; facts: steps, frames,
-    names.
+    names; costs: of the stages, as far as they were measured.
     """
 
     source_curve: pd.DataFrame
@@ -83,6 +92,7 @@ class Evidence(NamedTuple):
     facts: dict[str, Any]
     reenactments: Reenactments
     film: Film
+    costs: dict[str, Cost]
 
 
 def read_table(path: Path, columns: Sequence[str], *, rows: bool = True) -> pd.DataFrame:
@@ -170,10 +180,16 @@ def read_film(path: Path) -> Film:
     except Exception as error:
         raise UserError(f"{path}: not as the film stage leaves it ({one_line(error)}); {MEND}") from None
     kinds = (str, list, int, float)
-    whole = all(type(value) is kind for value, kind in zip(film, kinds, strict=True))
-    if not whole or not set(map(str, film.agents)) <= set(NAMES) or not math.isfinite(film.seconds):
+    whole = all(type(value) is kind for value, kind in zip(film[:4], kinds, strict=True))
+    whole = whole and (film.misfit is None or type(film.misfit) is float)
+    if not whole or not set(map(str, film.agents)) <= set(NAMES) or not finite(film.seconds, film.misfit):
         raise UserError(f"{path}: not as the film stage leaves it; {MEND}")
     return film
+
+
+def finite(*numbers: float | None) -> bool:
+    """Whether all of them are, as far as they are there."""
+    return all(number is None or math.isfinite(number) for number in numbers)
 
 
 def read_heldout(path: Path) -> dict[str, Array]:
@@ -204,6 +220,7 @@ def read_evidence(
     facts: Path,
     reenactments: Reenactments,
     film: Film,
+    costs: dict[str, Cost],
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
     curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
@@ -222,4 +239,5 @@ def read_evidence(
         read_facts(facts),
         reenactments,
         film,
+        costs,
     )

@@ -186,6 +186,12 @@ def cem_progress(history: Array, cost: Array, tau: float, path: Path) -> None:
         figure.legend(*search.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
+def telling_segments(cost: Array) -> dict[str, int]:
+    """The segments that are shown, by name: of costs (S,) the best, the median and the worst."""
+    order = np.argsort(cost, kind="stable").tolist()
+    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+
+
 def telling_dimensions(reference: Array, inverse: Array, count: int = 3) -> Array:
     """The dimensions in which a reference (N, D) moves most, on the frame scale: (count,) or fewer."""
     return np.argsort(-(reference.std(0) * inverse), kind="stable")[:count]
@@ -206,8 +212,7 @@ def drawn_alignments(
 
     ``source_step`` and ``target_step`` in seconds. Time 0 is the last prefix frame, where both begin.
     """
-    order = np.argsort(found.cost, kind="stable")
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    chosen = telling_segments(found.cost)
     rows = min(3, found.reference.shape[2])
     with drawing(path, 1.2 + 1.6 * rows) as figure:
         axes = figure.subplots(rows, 3, sharex=True, squeeze=False)

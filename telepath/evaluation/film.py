@@ -41,10 +41,11 @@ PALETTE = 256
 
 
 class Take(NamedTuple):
-    """One agent's part: picture (P, H, W, 3) uint8 and return so far (P,). After its episode both stand still."""
+    """One agent's part: picture (P, H, W, 3) uint8, return and steps so far (P,). After its episode all stand still."""
 
     picture: Array
     total: Array
+    step: Array
 
 
 class Timing(NamedTuple):
@@ -83,7 +84,7 @@ def shoot(environment: Environment, policy: Policy, timing: Timing, seed: int, e
     observation, over = environment.reset(), False
     policy.reset(batch)
     with Camera(environment.physics, SIDE, SIDE) as camera:
-        pictures, totals = [camera.frame()], [0.0]
+        pictures, totals, steps = [camera.frame()], [0.0], [0]
         frames, total = 0, 0.0
 
         def see(reward: float) -> None:
@@ -92,6 +93,7 @@ def shoot(environment: Environment, policy: Policy, timing: Timing, seed: int, e
             if frames % timing.stride == 0 and len(pictures) < timing.pictures:
                 pictures.append(camera.frame())
                 totals.append(total)
+                steps.append(-(-frames // environment.action_repeat))
 
         with watched(environment, see):
             while not over and len(pictures) < timing.pictures:
@@ -100,7 +102,12 @@ def shoot(environment: Environment, policy: Policy, timing: Timing, seed: int, e
                 step = environment.step(action)
                 observation, over = step.observation, step.last
     missing = timing.pictures - len(pictures)
-    return Take(np.stack(pictures + pictures[-1:] * missing), np.array(totals + [total] * missing))
+    last = -(-frames // environment.action_repeat)
+    return Take(
+        np.stack(pictures + pictures[-1:] * missing),
+        np.array(totals + [total] * missing),
+        np.array(steps + [last] * missing),
+    )
 
 
 def make_gif(takes: Mapping[str, Take], timing: Timing) -> bytes:
@@ -110,14 +117,14 @@ def make_gif(takes: Mapping[str, Take], timing: Timing) -> bytes:
     """
     data = encode(compose(takes, timing), timing)
     while len(data) > LARGEST and timing.pictures > 2:
-        takes = {agent: Take(take.picture[::2], take.total[::2]) for agent, take in takes.items()}
+        takes = {agent: Take(*(part[::2] for part in take)) for agent, take in takes.items()}
         timing = Timing(2 * timing.stride, (timing.pictures + 1) // 2, timing.frame_seconds)
         data = encode(compose(takes, timing), timing)
     return data
 
 
 def compose(takes: Mapping[str, Take], timing: Timing) -> list[Image.Image]:
-    """The takes side by side, with names, returns so far and the time."""
+    """The takes side by side, with names, returns and steps so far, and the time."""
     width = len(takes) * (SIDE + GAP) - GAP
     font = ImageFont.load_default(13)
     composed = []
@@ -131,7 +138,8 @@ def compose(takes: Mapping[str, Take], timing: Timing) -> list[Image.Image]:
             image.paste(Image.fromarray(take.picture[number]), (left, HEAD))
             low = HEAD + SIDE
             draw.rectangle((left, low, left + SIDE - 1, low + 3), COLOURS[agent])
-            draw.text((middle, low + FOOT // 2 + 3), f"return {take.total[number]:.0f}", INK, font, anchor="mm")
+            words = f"return {take.total[number]:.0f}, step {take.step[number]}"
+            draw.text((middle, low + FOOT // 2 + 3), words, INK, font, anchor="mm")
         low = HEAD + SIDE + FOOT + CLOCK // 2
         clock = f"{second:.1f} s"
         draw.text((width - 4, low), clock, INK, font, anchor="rm")

@@ -14,6 +14,17 @@ from telepath.settings import GapSettings
 AGENTS = ("source", "random", "zero_shot", "action_hold", "pada", "telepath", "oracle")
 """All agents, in the order in which they are shown; action hold only where it applies."""
 
+HEADLINES = (
+    *(f"{agent}_return" for agent in AGENTS),
+    "gap_closure",
+    "telepath_over_source",
+    "label_correlation",
+    "alignment_cost_median",
+    "source_steps",
+    "target_steps",
+)
+"""The metrics by which runs are compared; the others are details."""
+
 Metrics = dict[str, float | int | None]
 
 
@@ -41,13 +52,14 @@ class Choice(NamedTuple):
 class Findings(NamedTuple):
     """What the page says in words.
 
-    intervals: mean return per agent with its interval; iqms: interquartile means; labels: correlation of
-    inferred with true reward per held-out policy; choice: how well the shipped round was chosen; metrics: for
-    metrics.json.
+    intervals: mean return per agent with its interval; iqms: interquartile means; gain: of Telepath over zero-shot,
+    episode by episode; labels: correlation of inferred with true reward per held-out policy; choice: how well the
+    shipped round was chosen; metrics: for metrics.json and details.json.
     """
 
     intervals: dict[str, Interval]
     iqms: dict[str, float]
+    gain: Interval
     labels: dict[str, float | None]
     choice: Choice
     metrics: Metrics
@@ -83,7 +95,10 @@ def find(evidence: Evidence, params: Params) -> Findings:
         }
     )
     iqms = {agent: iqm(sample) for agent, sample in samples.items()}
-    return Findings(intervals, iqms, labels, choice, metrics)
+    # Both begin in the same states, so much of the chance is common to them.
+    both = evidence.returns.pivot_table("return", "episode", "agent")[["telepath", "zero_shot"]].dropna()
+    gain = mean_interval((both["telepath"] - both["zero_shot"]).to_numpy(), params.evaluate.confidence)
+    return Findings(intervals, iqms, gain, labels, choice, metrics)
 
 
 def return_metrics(intervals: dict[str, Interval]) -> Metrics:

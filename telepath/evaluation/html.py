@@ -24,11 +24,16 @@ em { color: var(--faint); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.92rem; overflow-wrap: normal; }
 th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; }
+td[style*="right"] { white-space: nowrap; }
 code, pre { background: var(--shade); border-radius: 4px; font-size: 0.9em; }
 code { padding: 0.1em 0.3em; }
 pre { padding: 0.7rem; overflow-x: auto; }
 pre code { padding: 0; }
-@media (max-width: 40rem) { td:last-child { min-width: 8rem; } }
+@media (min-width: 40rem) { td:first-child { white-space: nowrap; } }
+@media (max-width: 40rem) {
+  td:last-child:not(:nth-child(-n + 3)) { min-width: 13rem; }
+  .wide > img[src^="data:image/png"] { width: 36rem; max-width: none; }
+}
 """
 
 
@@ -44,6 +49,8 @@ def self_contained(markdown: str, folder: Path) -> str:
         lambda found: f'<img src="{data_uri(folder / html.unescape(found[1]))}"',
         parser.render(markdown),
     )
+    # What is too wide for a phone moves within a frame of its own: tables, and figures, whose words would be too small.
+    body = body.replace("<p><img", '<p class="wide"><img')
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -12,7 +12,6 @@ from telepath.evaluation.evidence import Evidence
 from telepath.evaluation.figures import ALIKE, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
-from telepath.settings import ObservationKind
 
 MOTIONS = "the dimensions in which the source moves most"
 
@@ -48,9 +47,7 @@ PICTURES = (
         "What re-enactments cost, beside what the error of belief and model costs by itself: pieces of the "
         "exploration, re-enacted with the actions that made them. A search may come below, because it fits its actions "
         "to the model. "
-        "Right, where in the source's episodes the segments begin; the source learned from the lower to the higher. "
-        "No poses are shown, because what is stored of the source is what was observed, and physics states cannot be "
-        "told from that in general.",
+        "Right, where in the source's episodes the segments begin; the source learned from the lower to the higher.",
     ),
     (
         "gap",
@@ -60,6 +57,11 @@ PICTURES = (
 )
 """File name, alternative text and caption of every picture."""
 
+
+POSES_SHOW = "Strips of poses: three source segments above what the target imagined, joined along the warping path"
+POSES_CAPTION = (
+    "The same three as poses. Nothing but observations is stored, so a pose is one that would be observed so"
+)
 
 TELEPATH_SEES = {
     "trajectories only": "observations and rewards",
@@ -95,17 +97,22 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         "## Where it fails",
         shortcomings(findings, evidence),
         "## Pictures",
-        *(f"![{alt}](figures/{name}.png)\n\n*{caption}*" for name, alt, caption in pictures(params.observation)),
+        *(f"![{alt}]({path})\n\n*{caption}*" for path, alt, caption in pictures(evidence, params)),
         "## Make it again",
         recipe(params),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def pictures(observation: ObservationKind) -> list[tuple[str, str, str]]:
-    """``PICTURES``, worded for what was observed."""
-    shown = MOTIONS if observation == "state" else "frames as they were observed and as they were imagined"
-    return [(name, alt, caption.replace(MOTIONS, shown)) for name, alt, caption in PICTURES]
+def pictures(evidence: Evidence, params: Params) -> list[tuple[str, str, str]]:
+    """``PICTURES`` with their paths, worded for what was observed; poses after the alignments that they show."""
+    shown = MOTIONS if params.observation == "state" else "frames as they were observed and as they were imagined"
+    found = [(f"figures/{name}.png", alt, caption.replace(MOTIONS, shown)) for name, alt, caption in PICTURES]
+    if evidence.film.misfit is not None:
+        off = f"at most {evidence.film.misfit:.1g} of a spread off" if evidence.film.misfit >= 1e-3 else "exactly"
+        after = 1 + [name for name, *_ in PICTURES].index("alignments")
+        found.insert(after, ("film/poses.png", POSES_SHOW, f"{POSES_CAPTION} ({off})."))
+    return found
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -204,6 +211,13 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
         "target, with bootstrap intervals. IQM is the mean of the middle half. PADA is a rival (Song et al. 2020); the "
         "others: `make rivals`."
     )
+    gain, chance = findings.gain, params.evaluate.confidence
+    notes += (
+        f"\n\nEpisode by episode, Telepath scores {gain.mean:+.0f} against zero-shot ({percent(chance)} interval "
+        f"{gain.low:+.0f} to {gain.high:+.0f}). All these intervals are over episodes of one training (seeds "
+        f"{params.seed.source} and {params.seed.target}) and say nothing of how trainings differ: for that, run other "
+        "values of `seed.source` and `seed.target`, or `make benchmark`."
+    )
     if "action_hold" not in findings.intervals:
         notes += " Holding actions does not apply: the target is not faster than the source."
     return table(header, rows, "lrrrrrl") + "\n\n" + notes
@@ -251,24 +265,47 @@ def divergence(findings: Findings, evidence: Evidence, rate: float) -> str:
     )
 
 
+SPENDERS = {
+    "source": ("collect_source", "train_source"),
+    "telepath": ("explore_target", "train_belief", "label", "train_target"),
+    "pada": ("train_pada",),
+    "oracle": ("train_oracle",),
+}
+"""Whose stages they are."""
+
+
 def cost(evidence: Evidence, params: Params) -> str:
-    """Steps, frames and updates; no minutes, because those differ from machine to machine."""
+    """Steps, frames and updates; minutes and memory where the files that are here were made and measured."""
     home, away = params.tasks[params.task].action_repeat, params.gap.action_repeat
     source, target = evidence.facts["source_steps"], evidence.facts["target_steps"]
     oracle = int(evidence.oracle_curve["steps"].iloc[-1])
     adapted = evidence.pada_curve["steps"].tolist()[-1:]  # nothing where PADA does not apply
     rows = [
-        ["source, at home", *spent(source, home, evidence.source_curve), "yes"],
-        ["Telepath, in the target", *spent(target, away, evidence.diary), "no"],
-        *(["PADA, in the target", f"{pada:,}", f"{pada * away:,}", "–", "no"] for pada in adapted),
-        ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), "yes"],
+        ["source, at home", *spent(source, home, evidence.source_curve), *took(evidence, "source"), "yes"],
+        ["Telepath, in the target", *spent(target, away, evidence.diary), *took(evidence, "telepath"), "no"],
+        *(
+            ["PADA, in the target", f"{pada:,}", f"{pada * away:,}", "–", *took(evidence, "pada"), "no"]
+            for pada in adapted
+        ),
+        ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), *took(evidence, "oracle"), "yes"],
     ]
+    header = ["who and where", "steps", "frames", "policy updates", "minutes", "memory", "reward read"]
     return (
-        table(["who and where", "steps", "frames", "policy updates", "reward read"], rows, "lrrrl")
+        table(header, rows, "lrrrrrl")
         + "\n\nA step is one decision of the agent, a frame one step of the simulator. Telepath's steps hold "
         "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. PADA has no policy to "
-        "update: it learns how the target deviates and searches for every action. Evaluation is not counted."
+        "update: it learns how the target deviates and searches for every action. Evaluation is not counted. Minutes "
+        "and peak memory are those of the machine that made these files, start-up excluded; a dash where `make repro` "
+        "did not measure them."
     )
+
+
+def took(evidence: Evidence, who: str) -> list[str]:
+    """Minutes and memory of all stages of one side; dashes unless all were measured."""
+    costs = [evidence.costs[stage] for stage in SPENDERS[who] if stage in evidence.costs]
+    if len(costs) < len(SPENDERS[who]):
+        return ["–", "–"]
+    return [f"{sum(cost.minutes for cost in costs):.1f}", f"{max(cost.mebibytes for cost in costs):,.0f} MiB"]
 
 
 def spent(steps: int, action_repeat: int, log: pd.DataFrame) -> list[str]:

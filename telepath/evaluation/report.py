@@ -1,4 +1,4 @@
-"""The report: figures, metrics.json, index.md and index.html. The same evidence gives the same bytes."""
+"""The report: figures, metrics.json, details.json, index.md and index.html. The same evidence gives the same bytes."""
 
 import json
 from collections.abc import Mapping
@@ -7,16 +7,18 @@ from pathlib import Path
 from telepath.config import Params
 from telepath.evaluation import figures
 from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
-from telepath.evaluation.findings import AGENTS, Findings, Metrics, find
+from telepath.evaluation.findings import AGENTS, HEADLINES, Findings, Metrics, find
 from telepath.evaluation.html import self_contained
 from telepath.evaluation.page import share, write_page
 from telepath.evaluation.scores import ratio, significant
 from telepath.evaluation.strips import drawn_strips
 from telepath.files import write_atomically
+from telepath.observations import frames_of
 
 
 def write_report(evidence: Evidence, params: Params, folder: Path = Path("reports")) -> Metrics:
-    """Write ``folder``/index.md, index.html, metrics.json and figures/*.png; returns the metrics as written.
+    """Write ``folder``/index.md, index.html, metrics.json (``HEADLINES``), details.json (the other metrics) and
+    figures/*.png; returns all metrics as written.
 
     The film, if there is one, lies there already, as film/film.gif.
 
@@ -26,8 +28,10 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
     findings = find(evidence, params)
     draw(findings, evidence, params, folder / "figures")
     metrics = {name: significant(value) for name, value in sorted(findings.metrics.items())}
-    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-    write_atomically(folder / "metrics.json", text)
+    headlines = {name: value for name, value in metrics.items() if name in HEADLINES}
+    details = {name: value for name, value in metrics.items() if name not in HEADLINES}
+    for name, chosen in (("metrics", headlines), ("details", details)):
+        write_atomically(folder / f"{name}.json", json.dumps(chosen, indent=2, allow_nan=False) + "\n")
     page = write_page(findings, evidence, params)
     write_atomically(folder / "index.md", page)
     write_atomically(folder / "index.html", self_contained(page, folder))
@@ -57,7 +61,8 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
         names = evidence.facts["observation_names"]
         figures.drawn_alignments(found, names, source_step, target_step, folder / "alignments.png")
     else:
-        drawn_strips(found, source_step, target_step, folder / "alignments.png")
+        frames = found._replace(reference=frames_of(found.reference), imagined=frames_of(found.imagined))
+        drawn_strips(frames, source_step, target_step, folder / "alignments.png")
     figures.label_origins(found, evidence.null, source_step, folder / "labels.png")
     figures.induced_gap(evidence.gap, folder / "gap.png")
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from telepath.runtime.environment import seconds
+from telepath.runtime.live import Watcher
 
 DEFAULT_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
@@ -23,10 +24,12 @@ class Progress:
     Where stderr is no terminal, a plain line appears every ``TELEPATH_PROGRESS_SECONDS`` at most (default 10)
     and one at the end. Speed is measured from the first ``advance`` on: work that an earlier session did,
     and compilation before the first unit, do not spoil it. So after a resume, first advance by what is done.
+    What the line shows now and then goes to ``watcher`` as it comes.
     """
 
-    def __init__(self, label: str, total: int, unit: str):
+    def __init__(self, label: str, total: int, unit: str, watcher: Watcher | None = None):
         self.label, self.total, self.unit = label, total, unit
+        self._watcher = watcher
         self.count = 0
         self.figures: dict[str, float] = {}
         self._interval = seconds("TELEPATH_PROGRESS_SECONDS", DEFAULT_SECONDS)
@@ -53,6 +56,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the last line standing."""
+        if self._watcher is not None:
+            self._watcher.close()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -65,6 +70,8 @@ class Progress:
         self.count += n
         if figures:
             self.figures = figures
+        if self._watcher is not None:
+            self._watcher.add(self.count, figures)
         if self._first is None:
             self._first = (now, self.count)
         if self._live is None and now >= self._next_line:

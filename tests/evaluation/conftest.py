@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from telepath.episodes import Array
-from telepath.evaluation.evidence import Evidence, Film, Reenactments
+from telepath.evaluation.evidence import Cost, Evidence, Film, Reenactments
 
 LEVELS = {"source": 880, "random": 40, "zero_shot": 12, "action_hold": 730, "pada": 720, "telepath": 850, "oracle": 905}
 NAMES = ["position[0]", "position[1]", "position[2]", "position[3]"] + [f"velocity[{i}]" for i in range(4)]
@@ -132,10 +132,11 @@ def fake_evidence(
             "divergences": 0,
         },
         reenactments(rng),
-        Film("no OpenGL without a screen", [], 0, 0.0),
+        Film("no OpenGL without a screen", [], 0, 0.0, None),
+        {"collect_source": Cost(0.25, 300.0), "train_source": Cost(3.5, 640.0), "train_oracle": Cost(2.75, 610.0)},
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_evidence() -> Callable[..., Evidence]:
     return fake_evidence

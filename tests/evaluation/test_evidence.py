@@ -31,7 +31,7 @@ def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
 
 def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_path: Path) -> None:
     made = make_evidence()
-    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments, film=made.film)
+    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments, film=made.film, costs=made.costs)
     pd.testing.assert_frame_equal(found.diary, made.diary)
     order = ["agent", "episode"]
     pd.testing.assert_frame_equal(
@@ -65,7 +65,7 @@ def test_a_broken_file_is_named(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=says) as caught:
-        read_evidence(**files, reenactments=made.reenactments, film=made.film)
+        read_evidence(**files, reenactments=made.reenactments, film=made.film, costs=made.costs)
     message = str(caught.value)
     assert message.startswith(str(tmp_path / name))
     assert "dvc repro" in message
@@ -125,7 +125,7 @@ def test_labels_of_another_run_are_refused(
 
 
 def test_the_film_is_as_it_was_told(tmp_path: Path) -> None:
-    film = Film("", ["source", "telepath"], 3, 7.98)
+    film = Film("", ["source", "telepath"], 3, 7.98, 0.02)
     path = tmp_path / "film.json"
     path.write_text(json.dumps(film._asdict()))
     assert read_film(path) == film
@@ -137,9 +137,12 @@ def test_the_film_is_as_it_was_told(tmp_path: Path) -> None:
         "",
         "[]",
         "{}",
-        '{"missing": "", "agents": ["nobody"], "episode": 0, "seconds": 1.0}',
-        '{"missing": "", "agents": [], "episode": true, "seconds": 1.0}',
-        '{"missing": "", "agents": [[]], "episode": 0, "seconds": NaN}',
+        '{"missing": "", "agents": ["nobody"], "episode": 0, "seconds": 1.0, "misfit": null}',
+        '{"missing": "", "agents": [], "episode": 0, "seconds": 1.0}',
+        '{"missing": "", "agents": [], "episode": true, "seconds": 1.0, "misfit": null}',
+        '{"missing": "", "agents": [[]], "episode": 0, "seconds": NaN, "misfit": null}',
+        '{"missing": "", "agents": [], "episode": 0, "seconds": 1.0, "misfit": NaN}',
+        '{"missing": "", "agents": [], "episode": 0, "seconds": 1.0, "misfit": "small"}',
     ],
 )
 def test_a_damaged_word_on_the_film_is_named(tmp_path: Path, content: str) -> None:

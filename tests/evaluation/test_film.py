@@ -55,6 +55,8 @@ def test_all_control_rates_are_filmed_at_the_same_times(repeat: int) -> None:
     take = film.shoot(environment(repeat), RandomPolicy(2, np.random.default_rng(0)), timing, 0, 0, 1)
     assert shown(take) == [round(second / 0.02) for second in timing.seconds]
     assert take.picture.shape == (timing.pictures, SIDE, SIDE, 3)
+    # Steps are decisions, begun ones included.
+    assert take.step.tolist() == [-(-round(second / 0.02) // repeat) for second in timing.seconds]
 
 
 @pytest.mark.parametrize("frame_seconds", [0.002, 0.01, 0.02, 0.025, 0.04, 0.5])
@@ -80,7 +82,8 @@ def test_what_is_filmed_is_the_episode_that_was_judged(small: DreamerSettings) -
 def test_after_the_end_picture_and_return_stand_still() -> None:
     timing = Timing(50, 40, 0.02)
     take = film.shoot(environment(6), RandomPolicy(2, np.random.default_rng(0)), timing, 0, 0, 1)
-    assert len(take.picture) == len(take.total) == 40
+    assert len(take.picture) == len(take.total) == len(take.step) == 40
+    assert take.step[20:].tolist() == [-(-1000 // 6)] * 20
     assert shown(take)[20:] == [shown(take)[20]] * 20
     assert (np.diff(take.total) >= 0).all()
     assert len(set(take.total[20:])) == 1
@@ -94,8 +97,8 @@ def takes(timing: Timing) -> dict[str, Take]:
             frame[at : at + 20, 60:80] = (230, 160, 60)
         return frames
 
-    total = np.linspace(0, 400, timing.pictures)
-    return {agent: Take(picture(phase), total) for phase, agent in enumerate(("source", "zero_shot", "telepath"))}
+    total, step = np.linspace(0, 400, timing.pictures), np.arange(timing.pictures)
+    return {agent: Take(picture(phase), total, step) for phase, agent in enumerate(("source", "zero_shot", "telepath"))}
 
 
 @pytest.mark.parametrize("frame_seconds", [0.02, 0.025, 0.01])

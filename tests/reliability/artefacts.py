@@ -47,7 +47,7 @@ LABEL_ARRAYS = {
 HELDOUT = {name: np.zeros(3, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
 HELDOUT["policy"] = np.zeros(3, np.int32)
 FACTS = {"source_steps": 3, "target_steps": 4, "observation_names": ["a", "b"], "frame_seconds": 0.02}
-FILM = {"missing": "", "agents": ["telepath"], "episode": 3, "seconds": 8.0}
+FILM = {"missing": "", "agents": ["telepath"], "episode": 3, "seconds": 8.0, "misfit": 0.01}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""What the stages took: measured by the harness, written into costs.csv at the end of `make repro`, read by the report.
+
+    python -m stages.costs
+
+Not a stage. Minutes differ from run to run, so they are no output of one: the same settings would no longer give the
+same bytes. Here they are an input of the report instead, and belong to files, by their content: the cost of other files
+is never shown.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from stages.artefacts import (
+    BELIEF,
+    EXPLORED_AGENT,
+    LABELS,
+    ORACLE_AGENT,
+    PADA_POLICY,
+    SOURCE_AGENT,
+    SOURCE_SEEDS,
+    TARGET_AGENT,
+)
+from stages.harness import SETTINGS, content_hash, fingerprint, home, read_stage
+from telepath.config import load
+from telepath.errors import UserError
+from telepath.evaluation.evidence import Cost, read_table
+from telepath.files import write_atomically
+from telepath.runtime.ledger import LEDGER, last_run
+
+COSTS = Path("costs.csv")
+
+MADE = {
+    "collect_source": SOURCE_SEEDS,
+    "train_source": SOURCE_AGENT,
+    "explore_target": EXPLORED_AGENT,
+    "train_belief": BELIEF,
+    "label": LABELS,
+    "train_target": TARGET_AGENT,
+    "train_pada": PADA_POLICY,
+    "train_oracle": ORACLE_AGENT,
+}
+"""The stages that the report counts, and by which of its outputs each is known."""
+
+COLUMNS = ("stage", "made", "minutes", "mebibytes")
+
+
+def read_costs() -> dict[str, Cost]:
+    """The costs of what lies in this workspace; of a stage that was not measured, or made other files, none."""
+    table = read_table(COSTS, COLUMNS, rows=False)
+    costs = {}
+    for stage, made, minutes, mebibytes in table[list(COLUMNS)].itertuples(index=False):
+        if stage in MADE and MADE[stage].exists() and content_hash(MADE[stage]) == made:
+            costs[stage] = Cost(float(minutes), float(mebibytes))
+    return costs
+
+
+def measured() -> dict[str, Cost]:
+    """The costs of the stages that ran here on what lies in this workspace, stopped sessions included."""
+    params, costs = load(SETTINGS), {}
+    for stage in MADE:
+        run = last_run(home() / LEDGER, stage, fingerprint(read_stage(stage, params), params))
+        if run:
+            minutes = sum(session.seconds for session in run) / 60
+            costs[stage] = Cost(round(minutes, 2), round(max(session.mebibytes for session in run)))
+    return costs
+
+
+def main() -> None:
+    """Replace the rows of what was measured here."""
+    found = measured()
+    table = read_table(COSTS, COLUMNS, rows=False)
+    kept = table[~table["stage"].isin(found)][list(COLUMNS)]
+    new = pd.DataFrame([(stage, content_hash(MADE[stage]), *cost) for stage, cost in found.items()], columns=COLUMNS)
+    order = {stage: number for number, stage in enumerate(MADE)}
+    whole = pd.concat([kept, new], ignore_index=True).sort_values("stage", key=lambda names: names.map(order))
+    write_atomically(COSTS, whole.to_csv(index=False, lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, UserError) as error:
+        sys.exit(f"telepath: costs: {error}")
