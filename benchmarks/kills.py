@@ -8,7 +8,7 @@ its artefacts must be those of the undisturbed run, byte for byte, and it begins
 were hit how often, the longest work that a kill cost, and who outlived DVC. Exit status 1 where anything differs.
 `python -m benchmarks.queued` does the same to queued experiments.
 
-The lost work of a kill is the time since the stage's last checkpoint, or since its start where it had none yet.
+The lost work of a kill is the time since the stage's last checkpoint or part, or since its start where it had none yet.
 """
 
 import argparse
@@ -142,7 +142,7 @@ class Victim:
         """Seconds of work that ending the process now throws away."""
         now = time.time()
         begun = [process.create_time()]
-        for state in (self.project.folder / ".telepath" / "scratch").glob(f"{stage}-*/state.safetensors"):
+        for state in (self.project.folder / ".telepath" / "scratch").glob(f"{stage}-*/*state.safetensors"):
             try:
                 begun.append(state.stat().st_mtime)
             except FileNotFoundError:

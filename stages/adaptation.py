@@ -12,7 +12,7 @@ from telepath.envs.gaps import target_environment
 from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
-from telepath.evaluation.judge import judge, returns_table
+from telepath.evaluation.judge import Court, returns_table
 from telepath.files import write_atomically
 from telepath.runtime.progress import Progress
 
@@ -46,9 +46,13 @@ def leave_out(name: str, params: Params) -> None:
     write_atomically(curve_file, "steps\n")
 
 
-def evaluate(name: str, params: Params, policy: Policy) -> None:
+def evaluate(name: str, params: Params, context: Context, policy: Policy) -> None:
     """The true return of ``policy``, on the same fresh episodes as everyone's, saved."""
     seed = params.seed.evaluate
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
     _, _, returns_file = rival_files(name)
-    write_atomically(returns_file, returns_table({name: judge(away, policy, seed)}).to_csv(index=False))
+    with context.scratch() as scratch:
+        court = Court(scratch, seed)
+        judged = court.judge(away, policy)
+    context.tell_divergences(court.divergences)
+    write_atomically(returns_file, returns_table({name: judged}).to_csv(index=False))
