@@ -136,7 +136,13 @@ def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longes
         victim.forget()
         return
     number = rng.choice(list(VICTIMS))
-    whom = rng.choice(VICTIMS[number])
+    strike(victim, number, rng.choice(VICTIMS[number]), tally)
+    if victim.reference():  # it had come to its end in this very moment
+        victim.forget()
+
+
+def strike(victim: Queued, number: signal.Signals, whom: str, tally: Tally) -> None:
+    """Send the signal to whoever is meant, see the others end, and take the experiment out of the queue."""
     everybody, (stage, process) = victim.roles(), victim.stage()
     if process is not None:
         everybody["stage"] = process
@@ -160,8 +166,6 @@ def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longes
     for orphan in left:
         tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
         orphan.kill()
-    if victim.reference():  # it had come to its end in this very moment
-        victim.forget()
     for leftover in victim.project.folder.glob(".dvc/tmp/exps/tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -1,10 +1,13 @@
 """A stage killed at random moments, each time started again, ends in the bytes of one that was left alone.
 
-A handful; `python -m benchmarks.kills` kills the whole pipeline as often as one likes.
+A handful, of a stage and of a queued experiment; `python -m benchmarks.kills` and `python -m benchmarks.queued` kill
+the whole pipeline as often as one likes.
 """
 
+import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.kills import digests
+from benchmarks.kills import Tally, digests
+from benchmarks.queued import Queued, strike
 from benchmarks.tiny import TINY, Project, copy_project
 
 COMMAND = (sys.executable, "-m", "stages.train_source")
@@ -100,3 +104,31 @@ def test_a_stage_dies_with_who_ordered_it_also_during_its_imports(
     os.kill(orders.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs([stage], timeout=3)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    victim, tally = Queued(tmp_path / "project", tmp_path / "log", "train_source"), Tally()
+    victim.project.environment["TELEPATH_CHECKPOINT_SECONDS"] = "0"
+    folder = victim.project.folder
+    for number, whom in ((signal.SIGKILL, "executor"), (signal.SIGTERM, "stage"), (signal.SIGKILL, "all")):
+        before, deadline = checkpoint(folder), time.monotonic() + 600
+        victim.begin()
+        while checkpoint(folder) == before:
+            assert time.monotonic() < deadline, victim.why()
+            time.sleep(0.02)
+        strike(victim, number, whom, tally)
+    assert not tally.troubles
+    assert tally.stages["train_source"] >= 2
+    victim.begin()
+    assert victim.wait(300)
+    queued = victim.outputs()
+    # All that was ever kept goes, and the stages are run by hand.
+    shutil.rmtree(folder / ".telepath", ignore_errors=True)
+    for stage in ("check", "collect_source", "train_source"):
+        victim.project.run(sys.executable, "-m", f"stages.{stage}")
+    assert queued == {path: hashlib.md5((folder / path).read_bytes()).hexdigest() for path in queued}
+    assert "data/source/agent.safetensors" in queued
