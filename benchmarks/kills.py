@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.tiny import TINY, Project, copy_project
-from stages.unlock import LOCKS, unlock
+from stages.unlock import LOCKS, RECORDS, restore, unlock
 
 LONGER = {
     "source.training.first_updates": 60,
@@ -113,6 +113,8 @@ class Victim:
         """Remove what a killed DVC left half written."""
         for lock in LOCKS:
             unlock(self.project.folder / lock)
+        for record in RECORDS:
+            restore(self.project.folder / record)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs in the folder, or in a temporary workspace below it."""
@@ -212,7 +214,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     seconds, left = victim.wait_until_quiet()
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {command_of(orphan)}")
         orphan.kill()
 
 
@@ -223,6 +225,14 @@ def end(dvc: psutil.Popen) -> None:
     except psutil.TimeoutExpired:
         dvc.kill()
         dvc.wait()
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line, and how it is."""
+    try:
+        return f"{' '.join(process.cmdline())} ({process.status()}, parent {process.ppid()})"
+    except psutil.Error:
+        return "gone"
 
 
 def tail(log: Path) -> str:

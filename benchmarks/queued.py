@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
-from benchmarks.kills import LONGER, Tally, Victim, make, show, tail
+from benchmarks.kills import LONGER, Tally, Victim, command_of, make, show, tail
 from benchmarks.tiny import TINY, copy_project
 
 NAME = "queued"
@@ -164,7 +164,7 @@ def strike(victim: Queued, number: signal.Signals, whom: str, tally: Tally) -> N
     seconds, left = victim.wait_until_quiet(PATIENCE)
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {command_of(orphan)}")
         orphan.kill()
     for leftover in victim.project.folder.glob(".dvc/tmp/exps/tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
