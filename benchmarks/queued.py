@@ -90,14 +90,14 @@ class Queued(Victim):
         self.dvc("queue", "kill", NAME)
         self.dvc("queue", "remove", "--all")
 
-    def reference(self) -> str:
+    def reference(self, name: str = NAME) -> str:
         """The git reference of the finished experiment; empty while there is none."""
         listed = self.project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps")
-        return next((name for name in listed.split() if name.endswith(f"/{NAME}")), "")
+        return next((each for each in listed.split() if each.endswith(f"/{name}")), "")
 
-    def outputs(self) -> dict[str, str]:
+    def outputs(self, name: str = NAME) -> dict[str, str]:
         """DVC's digest of every output that the finished experiment has."""
-        lock: dict[str, Any] = yaml.safe_load(self.project.run("git", "show", f"{self.reference()}:dvc.lock"))
+        lock: dict[str, Any] = yaml.safe_load(self.project.run("git", "show", f"{self.reference(name)}:dvc.lock"))
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
 
     def roles(self) -> dict[str, psutil.Process]:

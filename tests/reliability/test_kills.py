@@ -1,7 +1,7 @@
 """A stage killed at random moments, each time started again, ends in the bytes of one that was left alone.
 
-A handful, of a stage and of a queued experiment; `python -m benchmarks.kills` and `python -m benchmarks.queued` kill
-the whole pipeline as often as one likes.
+A handful, of a stage, of a rival and of a queued experiment; `python -m benchmarks.kills` and
+`python -m benchmarks.queued` kill the whole pipeline as often as one likes.
 """
 
 import hashlib
@@ -23,7 +23,12 @@ from benchmarks.queued import Queued, strike
 from benchmarks.tiny import TINY, Project, copy_project
 
 COMMAND = (sys.executable, "-m", "stages.train_source")
-SLOWER = {"source.training.first_updates": 30, "source.training.update_ratio": 0.02}
+SLOWER = {
+    "source.training.first_updates": 30,
+    "source.training.update_ratio": 0.02,
+    "rivals.bco.hidden": 16,
+    "rivals.bco.update_ratio": 0.05,
+}
 ORDERED = """
 import os, subprocess, sys
 stage = subprocess.Popen(sys.argv[1:], env=os.environ | {"DVC_STAGE": "train_source"})
@@ -40,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "data").mkdir()
     (project.folder / "data" / "checked.txt").touch()
     project.run(sys.executable, "-m", "stages.collect_source")
+    project.run(*COMMAND)
     return project
 
 
@@ -63,17 +69,13 @@ def checkpoint(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.glob(".telepath/scratch/*/state.safetensors")), default=0)
 
 
-@pytest.mark.slow
-def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) -> None:
-    project.run(*COMMAND)
-    whole = digests(project.folder)
-    for name in ("agent.safetensors", "episodes.npz", "curve.csv"):
-        (project.folder / "data" / "source" / name).unlink()
+def kill_and_go_on(project: Project, command: tuple[str, ...], *numbers: signal.Signals) -> int:
+    """Start the stage for each signal, kill it soon after its next checkpoint, at last let it be; how many it hit."""
     rng, hit = random.Random(0), 0
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         before = checkpoint(project.folder)
         with subprocess.Popen(
-            COMMAND, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True
+            command, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True
         ) as stage:
             while stage.poll() is None and checkpoint(project.folder) == before:
                 time.sleep(0.005)
@@ -83,13 +85,35 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) ->
             said = stage.stderr.read()
         hit += stage.returncode != 0
         if number != signal.SIGKILL and stage.returncode:
+            name = command[2].removeprefix("stages.")
             assert said.endswith(
-                "telepath: train_source: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
+                f"telepath: {name}: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
             )
-    assert hit >= 2
-    project.run(*COMMAND)
+    project.run(*command)
+    return hit
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) -> None:
+    whole = digests(project.folder)
+    for name in ("agent.safetensors", "episodes.npz", "curve.csv"):
+        (project.folder / "data" / "source" / name).unlink()
+    assert kill_and_go_on(project, COMMAND, signal.SIGKILL, signal.SIGTERM, signal.SIGINT) >= 2
     assert digests(project.folder) == whole
     assert not list((project.folder / ".telepath" / "scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_so_do_a_rival_and_its_evaluation(project: Project) -> None:
+    commands = [(sys.executable, "-m", f"stages.{stage}", "bco") for stage in ("train_rival", "evaluate_rival")]
+    for command in commands:
+        project.run(*command)
+    whole = digests(project.folder)
+    shutil.rmtree(project.folder / "data" / "rivals")
+    for command, number in zip(commands, (signal.SIGKILL, signal.SIGTERM), strict=True):
+        assert kill_and_go_on(project, command, number) == 1
+    assert digests(project.folder) == whole
+    assert sum(name.startswith("data/rivals/bco/") for name in whole) == 3
 
 
 @pytest.mark.slow
@@ -123,9 +147,13 @@ def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
         strike(victim, number, whom, tally)
     assert not tally.troubles
     assert tally.stages["train_source"] >= 2
-    victim.begin()
-    assert victim.wait(300)
-    queued = victim.outputs()
+    # Now two of them at once, that share everything: one waits for what the other is at, and both end.
+    for name in ("first", "second"):
+        assert victim.dvc("exp", "run", "--queue", "-n", name, "train_source") == 0
+    assert victim.dvc("queue", "start", "--jobs", "2") == 0
+    assert victim.wait(600), victim.why()
+    queued = victim.outputs("first")
+    assert victim.outputs("second") == queued
     # All that was ever kept goes, and the stages are run by hand.
     shutil.rmtree(folder / ".telepath", ignore_errors=True)
     for stage in ("check", "collect_source", "train_source"):
