@@ -34,6 +34,7 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     total = episode_budget(target, allowed.steps) * target.episode_steps
     with Progress(f"train {name}", total, "steps") as progress, context.scratch() as scratch:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
+    context.tell_divergences(target.divergences)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, rival.artefact())
     write_atomically(curve_file, curve.to_csv(index=False))

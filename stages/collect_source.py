@@ -23,6 +23,7 @@ def main(params: Params, context: Context) -> None:
             done[number] = asdict(seed_episode(environment, seed, number))
             scratch.save_part(number, done[number])
             progress.advance(1)
+    context.tell_divergences(environment.divergences)
     save_episodes(SOURCE_SEEDS, [Episode(**done[number]) for number in numbers])
 
 

@@ -20,7 +20,8 @@ def test_killed_it_goes_on_with_the_next_episode(
     monkeypatch.chdir(tmp_path)
     SOURCE_SEEDS.parent.mkdir(parents=True)
     params = params.model_copy(update={"source": params.source.model_copy(update={"seed_episodes": 4})})
-    context = SimpleNamespace(scratch=lambda: Scratch(tmp_path / "scratch"))
+    told: list[int] = []
+    context = SimpleNamespace(scratch=lambda: Scratch(tmp_path / "scratch"), tell_divergences=told.append)
     numbers: list[int] = []
 
     def killed(environment: Environment, seed: int, number: int) -> Episode:
@@ -35,6 +36,7 @@ def test_killed_it_goes_on_with_the_next_episode(
             collect_source.main(params, context)  # type: ignore[arg-type]
     collect_source.main(params, context)  # type: ignore[arg-type]
     assert numbers == [0, 1, 1, 2, 2, 3]
+    assert told == [0]
     environment = Environment(params.task, params.tasks[params.task].action_repeat, params.seed.source)
     dims = environment.observation, environment.action_dim
     for found, wanted in zip(
