@@ -8,7 +8,7 @@ its artefacts must be those of the undisturbed run, byte for byte, and it begins
 were hit how often, the longest work that a kill cost, and who outlived DVC. Exit status 1 where anything differs.
 `python -m benchmarks.queued` does the same to queued experiments.
 
-The lost work of a kill is the time since the stage's last checkpoint, or since its start where it had none yet.
+The lost work of a kill is the time since the stage's last checkpoint or part, or since its start where it had none yet.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.tiny import TINY, Project, copy_project
-from stages.unlock import LOCKS, unlock
+from stages.unlock import LOCKS, RECORDS, restore, unlock
 
 LONGER = {
     "source.training.first_updates": 60,
@@ -113,6 +113,8 @@ class Victim:
         """Remove what a killed DVC left half written."""
         for lock in LOCKS:
             unlock(self.project.folder / lock)
+        for record in RECORDS:
+            restore(self.project.folder / record)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs in the folder, or in a temporary workspace below it."""
@@ -142,7 +144,7 @@ class Victim:
         """Seconds of work that ending the process now throws away."""
         now = time.time()
         begun = [process.create_time()]
-        for state in (self.project.folder / ".telepath" / "scratch").glob(f"{stage}-*/state.safetensors"):
+        for state in (self.project.folder / ".telepath" / "scratch").glob(f"{stage}-*/*state.safetensors"):
             try:
                 begun.append(state.stat().st_mtime)
             except FileNotFoundError:
@@ -212,7 +214,7 @@ def kill_once(victim: Victim, rng: random.Random, wanted: dict[str, str], longes
     seconds, left = victim.wait_until_quiet()
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {command_of(orphan)}")
         orphan.kill()
 
 
@@ -223,6 +225,14 @@ def end(dvc: psutil.Popen) -> None:
     except psutil.TimeoutExpired:
         dvc.kill()
         dvc.wait()
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line, and how it is."""
+    try:
+        return f"{' '.join(process.cmdline())} ({process.status()}, parent {process.ppid()})"
+    except psutil.Error:
+        return "gone"
 
 
 def tail(log: Path) -> str:

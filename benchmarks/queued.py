@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import yaml
 
-from benchmarks.kills import LONGER, Tally, Victim, make, show, tail
+from benchmarks.kills import LONGER, Tally, Victim, command_of, make, show, tail
 from benchmarks.tiny import TINY, copy_project
 
 NAME = "queued"
@@ -90,14 +90,14 @@ class Queued(Victim):
         self.dvc("queue", "kill", NAME)
         self.dvc("queue", "remove", "--all")
 
-    def reference(self) -> str:
+    def reference(self, name: str = NAME) -> str:
         """The git reference of the finished experiment; empty while there is none."""
         listed = self.project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps")
-        return next((name for name in listed.split() if name.endswith(f"/{NAME}")), "")
+        return next((each for each in listed.split() if each.endswith(f"/{name}")), "")
 
-    def outputs(self) -> dict[str, str]:
+    def outputs(self, name: str = NAME) -> dict[str, str]:
         """DVC's digest of every output that the finished experiment has."""
-        lock: dict[str, Any] = yaml.safe_load(self.project.run("git", "show", f"{self.reference()}:dvc.lock"))
+        lock: dict[str, Any] = yaml.safe_load(self.project.run("git", "show", f"{self.reference(name)}:dvc.lock"))
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
 
     def roles(self) -> dict[str, psutil.Process]:
@@ -136,7 +136,13 @@ def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longes
         victim.forget()
         return
     number = rng.choice(list(VICTIMS))
-    whom = rng.choice(VICTIMS[number])
+    strike(victim, number, rng.choice(VICTIMS[number]), tally)
+    if victim.reference():  # it had come to its end in this very moment
+        victim.forget()
+
+
+def strike(victim: Queued, number: signal.Signals, whom: str, tally: Tally) -> None:
+    """Send the signal to whoever is meant, see the others end, and take the experiment out of the queue."""
     everybody, (stage, process) = victim.roles(), victim.stage()
     if process is not None:
         everybody["stage"] = process
@@ -158,10 +164,8 @@ def kill_once(victim: Queued, rng: random.Random, wanted: dict[str, str], longes
     seconds, left = victim.wait_until_quiet(PATIENCE)
     tally.slowest_end = max(tally.slowest_end, seconds)
     for orphan in left:
-        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {orphan.name()}")
+        tally.troubles.append(f"{orphan.pid} outlived {number.name} to {whom} in {stage}: {command_of(orphan)}")
         orphan.kill()
-    if victim.reference():  # it had come to its end in this very moment
-        victim.forget()
     for leftover in victim.project.folder.glob(".dvc/tmp/exps/tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

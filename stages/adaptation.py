@@ -12,7 +12,7 @@ from telepath.envs.gaps import target_environment
 from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
-from telepath.evaluation.judge import judge, returns_table
+from telepath.evaluation.judge import Court, returns_table
 from telepath.files import write_atomically
 
 
@@ -33,6 +33,7 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     total = episode_budget(target, allowed.steps) * target.episode_steps
     with context.progress(total, "steps") as progress, context.scratch() as scratch:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
+    context.tell_divergences(target.divergences)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, rival.artefact())
     write_atomically(curve_file, curve.to_csv(index=False))
@@ -45,9 +46,13 @@ def leave_out(name: str, params: Params) -> None:
     write_atomically(curve_file, "steps\n")
 
 
-def evaluate(name: str, params: Params, policy: Policy) -> None:
+def evaluate(name: str, params: Params, context: Context, policy: Policy) -> None:
     """The true return of ``policy``, on the same fresh episodes as everyone's, saved."""
     seed = params.seed.evaluate
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
     _, _, returns_file = rival_files(name)
-    write_atomically(returns_file, returns_table({name: judge(away, policy, seed)}).to_csv(index=False))
+    with context.scratch() as scratch:
+        court = Court(scratch, seed)
+        judged = court.judge(away, policy)
+    context.tell_divergences(court.divergences)
+    write_atomically(returns_file, returns_table({name: judged}).to_csv(index=False))

@@ -57,7 +57,8 @@ def main(params: Params, context: Context) -> None:
                 f"{judged} episodes of finalists: {steps} steps, at least {least} are needed"
             )
     rates = Rates(task.action_repeat, params.gap.action_repeat, source.frame_seconds)
-    told = demand_memory(memory_needs(params, source.observation, source.action_dim, rates))
+    records = 1 + max(source.episode_steps, target.episode_steps)
+    told = demand_memory(memory_needs(params, source.observation, source.action_dim, rates, records))
     print(f"telepath: check: {told}", file=sys.stderr, flush=True)
     write_atomically(CHECKED, "The settings of this run passed `python -m stages.check`.\n")
 

@@ -1,20 +1,29 @@
 """Seed episodes in the source environment, with random actions."""
 
+from dataclasses import asdict
+
 from stages.artefacts import SOURCE_SEEDS
 from stages.harness import Context, run
 from telepath.config import Params
-from telepath.envs.rollout import seed_episodes
+from telepath.envs.rollout import seed_episode
 from telepath.envs.suite import Environment
-from telepath.episodes import save_episodes
+from telepath.episodes import Episode, save_episodes
 
 
 def main(params: Params, context: Context) -> None:
     """Collect and save."""
     repeat, seed = params.tasks[params.task].action_repeat, params.seed.source
     environment = Environment(params.task, repeat, seed, observation=params.observation)
-    with context.progress(params.source.seed_episodes, "episodes") as progress:
-        episodes = seed_episodes(environment, params.source.seed_episodes, seed, progress)
-    save_episodes(SOURCE_SEEDS, episodes)
+    numbers = range(params.source.seed_episodes)
+    with context.progress(len(numbers), "episodes") as progress, context.scratch() as scratch:
+        done = scratch.load_parts()
+        progress.advance(len(done))
+        for number in sorted(set(numbers) - done.keys()):
+            done[number] = asdict(seed_episode(environment, seed, number))
+            scratch.save_part(number, done[number])
+            progress.advance(1)
+    context.tell_divergences(environment.divergences)
+    save_episodes(SOURCE_SEEDS, [Episode(**done[number]) for number in numbers])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The true target reward, read only here and by the oracle: every agent judged on the same fresh episodes."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.replay import Replay
 from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
@@ -36,10 +34,9 @@ from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
 from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES, read_table
 from telepath.evaluation.heldout import compare_rewards
-from telepath.evaluation.judge import judge, returns_table, rounds_table
+from telepath.evaluation.judge import Court, returns_table, rounds_table
 from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
-from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import RewardEnsemble
@@ -114,30 +111,6 @@ def main(params: Params, context: Context) -> None:
         "divergences": court.divergences,
     }
     write_atomically(FACTS, json.dumps(facts, indent=2, sort_keys=True) + "\n")
-
-
-class Court:
-    """Judges one policy after the other, all on the same episodes, and keeps every verdict in the stage's scratch.
-
-    divergences: of the simulator, in all the episodes so far, those that an earlier session judged included.
-    """
-
-    def __init__(self, scratch: Scratch, seed: int):
-        self.scratch, self.seed, self.divergences = scratch, seed, 0
-        self._done, self._count = scratch.load_parts(), 0
-
-    def judge(self, environments: Sequence[Environment], policy: Policy) -> list[Episode]:
-        """One episode of the next policy in each environment."""
-        if self._count not in self._done:
-            before = sum(environment.divergences for environment in environments)
-            episodes = judge(environments, policy, self.seed)
-            diverged = sum(environment.divergences for environment in environments) - before
-            self._done[self._count] = {"episodes": Replay(episodes).state(), "divergences": diverged}
-            self.scratch.save_part(self._count, self._done[self._count])
-        verdict = self._done[self._count]
-        self._count += 1
-        self.divergences += verdict["divergences"]
-        return [Episode(*record) for record in verdict["episodes"]]
 
 
 def read_policies(path: Path, count: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from stages.harness import Context, run
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
-from telepath.evaluation.judge import judge, returns_table
+from telepath.evaluation.judge import Court, returns_table
 from telepath.files import write_atomically
 
 
@@ -16,7 +16,11 @@ def main(params: Params, context: Context) -> None:
         target_environment(params.task, params.gap, seed, rewarded=True, observation=kind)
         for _ in range(params.evaluate.episodes)
     ]
-    judged = judge(away, Agent.load(ORACLE_AGENT, params.task, kind).policy(), seed)
+    policy = Agent.load(ORACLE_AGENT, params.task, kind).policy()
+    with context.scratch() as scratch:
+        court = Court(scratch, seed)
+        judged = court.judge(away, policy)
+    context.tell_divergences(court.divergences)
     write_atomically(ORACLE_RETURNS, returns_table({"oracle": judged}).to_csv(index=False))
 
 

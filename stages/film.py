@@ -26,7 +26,7 @@ from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.evaluation.agents import FILMED
 from telepath.evaluation.evidence import Film, read_reenactments, read_table
-from telepath.evaluation.film import Timing, make_gif, shoot, typical_episode
+from telepath.evaluation.film import Take, Timing, make_gif, shoot, typical_episode
 from telepath.evaluation.poses import posed
 from telepath.evaluation.strips import drawn_strips
 from telepath.files import MEND, write_atomically
@@ -36,14 +36,14 @@ def main(params: Params, context: Context) -> None:
     """Film the most typical episode of the evaluation, if anything can be rendered here."""
     try:
         find_backend()
-        film = make_film(params)
+        film = make_film(params, context)
     except NoGraphics as reason:
         print(f"telepath: film: none is made: {reason}", file=sys.stderr, flush=True)
         film = Film(str(reason), [], 0, 0.0, None)
     write_atomically(FILM_FACTS, json.dumps(film._asdict(), indent=2) + "\n")
 
 
-def make_film(params: Params) -> Film:
+def make_film(params: Params, context: Context) -> Film:
     """Write the film; what is in it. Agents act as in the evaluation."""
     task, seed = params.tasks[params.task], params.seed.evaluate
     agents = {
@@ -56,10 +56,15 @@ def make_film(params: Params) -> Film:
     home = Environment(params.task, task.action_repeat, seed, observation=params.observation)
     away = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
     timing = Timing.of(home.frame_seconds)
-    takes = {
-        name: shoot(home if name == "source" else away, agents[name].policy(), timing, seed, episode, batch)
-        for name in FILMED
-    }
+    with context.scratch() as scratch:
+        done = scratch.load_parts()
+        for number, name in enumerate(FILMED):
+            if number not in done:
+                stage = home if name == "source" else away
+                take = shoot(stage, agents[name].policy(), timing, seed, episode, batch)
+                done[number] = take._asdict()
+                scratch.save_part(number, done[number])
+    takes = {name: Take(**done[number]) for number, name in enumerate(FILMED)}
     write_atomically(FILM, make_gif(takes, timing))
     misfit = draw_poses(params, home, away)
     return Film("", list(FILMED), episode, float(timing.seconds[-1]), misfit)

@@ -1,14 +1,24 @@
-"""What `make repro` does first: remove lock files of DVC's that a killed DVC left half written. Not a stage.
+"""What `make repro` does first: mend the files that a DVC which was killed left half written. Not a stage.
 
-An unreadable one would stop every further `dvc repro`, or `dvc queue start`. One that can be read is left alone: DVC
-itself finds out whether the processes that it names still live.
+DVC writes them in place, and an unreadable one would stop every further `dvc repro`, or `dvc queue start`. Its lock
+files go; one that can be read is left alone: DVC itself finds out whether the processes that it names still live. A
+dvc.lock becomes what git last recorded, or goes as well: what was done since is in DVC's run cache, and nothing is done
+again.
 """
 
 import json
+import subprocess
 from pathlib import Path
+
+import yaml
+
+from telepath.files import write_atomically
 
 LOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
 """The workspace's, and that of queued experiments."""
+
+RECORDS = (Path("dvc.lock"), Path("rivals/dvc.lock"))
+"""What of the pipelines is done. The name is DVC's: they lock nothing."""
 
 
 def unlock(path: Path) -> bool:
@@ -25,6 +35,31 @@ def unlock(path: Path) -> bool:
     return broken
 
 
+def restore(path: Path) -> bool:
+    """Put the committed dvc.lock in the place of one that DVC would not read, or remove it; whether it was so."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # here, because it takes half a second
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return False
+    except FileNotFoundError:
+        return False
+    except Exception:  # whatever yaml and the schema trip over
+        pass
+    committed = subprocess.run(
+        ["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, check=False
+    )
+    if committed.returncode:
+        path.unlink()
+    else:
+        write_atomically(path, committed.stdout)
+    done = "removed" if committed.returncode else "restored from git"
+    print(f"telepath: {path}: was left broken by a DVC that was killed; {done}, DVC's cache has what was done")
+    return True
+
+
 if __name__ == "__main__":
     for lock in LOCKS:
         unlock(lock)
+    for record in RECORDS:
+        restore(record)

@@ -119,6 +119,9 @@ class PointEnvironment:
     def reseed(self, seed: int, episode: int) -> None:
         self.random = np.random.default_rng([seed, episode])
 
+    def remember(self, seen: np.ndarray) -> None:
+        """There is no camera to be spared."""
+
     def reset(self) -> np.ndarray:
         self.state = np.array([self.random.uniform(-1, 0), 0.0], np.float32)
         self.frame = 0

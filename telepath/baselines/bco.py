@@ -23,7 +23,7 @@ from torch import Tensor
 
 from telepath.baselines.regression import Fit, Pairs, Regressor, built
 from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy, resample
-from telepath.envs.rollout import Policy, RandomPolicy, rollout
+from telepath.envs.rollout import Policy, RandomPolicy, State, rollout
 from telepath.episodes import Array
 from telepath.rival_settings import BcoSettings
 
@@ -59,6 +59,14 @@ class ClonedPolicy:
         self.seen = [*(self.seen or [now] * self.history)[1:], now]
         return self.clone(torch.cat(self.seen, 1)).clamp(-1, 1).numpy()
 
+    def state(self) -> State:
+        """What it has in view."""
+        return {"seen": self.seen}
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
+        self.seen = state["seen"]
+
 
 class NoisyClone(ClonedPolicy):
     """The clone while it collects data."""
@@ -70,6 +78,15 @@ class NoisyClone(ClonedPolicy):
     def act(self, observation: Array) -> Array:
         """Observations (B, D) -> actions (B, A) in [-1, 1]."""
         return noisy(super().act(observation), self.std, self.rng)
+
+    def state(self) -> State:
+        """What it has in view, and where the noise is."""
+        return super().state() | {"rng": self.rng.bit_generator.state}
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
+        super().restore(state)
+        self.rng.bit_generator.state = state["rng"]
 
 
 class Bco:

@@ -200,6 +200,16 @@ class AdaptedPolicy:
         half = slice(len(seen) // 2), slice(len(seen) // 2, None)
         return torch.cat(side_by_side(partial(adapted, half[0]), partial(adapted, half[1]))).numpy()
 
+    def state(self) -> dict[str, Any]:
+        """The source policy's, and where the search of every row is in its random stream."""
+        return {"source": self.source.state(), "generators": [each.get_state() for each in self.generators]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        self.source.restore(state["source"])
+        for generator, kept in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(kept)
+
 
 class Pada:
     """Adapts a source agent to a target online."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from telepath.dreamer.behavior import Actor, Behavior
 from telepath.dreamer.networks import Gaussian
-from telepath.dreamer.rssm import WorldModel
+from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.envs.rollout import ActionHold, Policy
 from telepath.episodes import Array
 from telepath.errors import UserError
@@ -109,3 +109,13 @@ class AgentPolicy:
         mean, std = self.actor(self.latent.feature)
         self.action = Gaussian(mean, self.noise * std).sample(self.generator).clamp(-1, 1)
         return self.action.cpu().numpy().astype(np.float32)
+
+    def state(self) -> dict[str, Any]:
+        """The model's state of every row, the last actions, and where the noise is."""
+        return {"latent": tuple(self.latent), "action": self.action, "generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up ``state()``."""
+        device = self.model.device
+        self.latent, self.action = Latent(*state["latent"]).to(device), state["action"].to(device)
+        self.generator.set_state(state["generator"])

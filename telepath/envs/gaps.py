@@ -211,6 +211,10 @@ class TargetEnvironment(Environment):
         self._observations = deque([first] * self.gap.observation_delay)
         return first
 
+    def remember(self, seen: Array) -> None:
+        """As of any environment; ``seen`` as it was given out, so with the delay: the first one came several times."""
+        super().remember(np.delete(seen, slice(1, 1 + self.gap.observation_delay), axis=0))
+
     def step(self, action: Array) -> Step:
         """Send ``action`` (A,), clipped to [-1, 1], on its way to the simulator, and take a step."""
         self._actions.append(np.clip(action, -1, 1))

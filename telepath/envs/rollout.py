@@ -1,12 +1,18 @@
 """Policies in environments: lockstep rollouts, random actions, and actions held for a faster target."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
+
+State = dict[str, Any]
+"""What ``runtime.store`` can hold."""
+
+Keep = Callable[[Callable[[], State]], object]
+"""Whoever is called when a checkpoint would be possible, with what makes one."""
 
 
 class Policy(Protocol):
@@ -18,6 +24,14 @@ class Policy(Protocol):
 
     def act(self, observation: Array) -> Array:
         """Actions (B, A) float32 in [-1, 1] for the observations (B, D) float32 of the present step."""
+        ...
+
+    def state(self) -> State:
+        """All that its further actions depend on besides its weights."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
         ...
 
 
@@ -50,6 +64,14 @@ class RandomPolicy:
         self._age += 1
         return self._action
 
+    def state(self) -> State:
+        """Age and action, and where the random stream is."""
+        return {"age": self._age, "action": self._action, "rng": self.rng.bit_generator.state}
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
+        self._age, self._action, self.rng.bit_generator.state = state["age"], state["action"], state["rng"]
+
 
 class ActionHold:
     """A policy of a slower source in a faster target: asked every ``ratio`` steps, held in between.
@@ -78,16 +100,36 @@ class ActionHold:
         self._age += 1
         return self._action
 
+    def state(self) -> State:
+        """Age and action, and the inner policy's."""
+        return {"age": self._age, "action": self._action, "policy": self.policy.state()}
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
+        self._age, self._action = state["age"], state["action"]
+        self.policy.restore(state["policy"])
+
+
+Record = tuple[Array, Array]
+"""Observations (T, D) and actions (T, A) of an episode that is not yet over."""
+
 
 class Recorder:
     """Collects the records of one episode of one environment."""
 
-    def __init__(self, environment: Environment):
+    def __init__(self, environment: Environment, record: Record | None = None):
+        """With ``record`` the episode is gone through again so far, which asks neither policy nor camera."""
         self.environment = environment
+        if record is not None:
+            environment.remember(record[0])
         self.observation = [environment.reset()]
         self.action = [np.zeros(environment.action_dim, np.float32)]
         self.reward = [0.0]
         self.terminal = self.over = False
+        if record is not None:
+            for action in record[1][1:]:
+                self.step(action)
+            environment.remember(record[0][:0])
 
     def step(self, action: Array) -> None:
         """Take a step, unless the episode is over."""
@@ -100,27 +142,53 @@ class Recorder:
             self.reward.append(step.reward)
         self.terminal, self.over = step.terminal, step.last
 
+    @property
+    def steps(self) -> int:
+        """How many were taken."""
+        return len(self.action) - 1
+
     def episode(self) -> Episode:
         """What was collected."""
         reward = np.array(self.reward, np.float32) if self.environment.rewarded else None
-        return Episode(np.stack(self.observation), np.stack(self.action), reward, self.terminal)
+        return Episode(*self.record(), reward, self.terminal)
+
+    def record(self) -> Record:
+        """What can be gone through again."""
+        return np.stack(self.observation), np.stack(self.action)
 
 
-def rollout(environments: Sequence[Environment], policy: Policy, steps: int | None = None) -> list[Episode]:
+def rollout(
+    environments: Sequence[Environment],
+    policy: Policy,
+    steps: int | None = None,
+    kept: State | None = None,
+    keep: Keep | None = None,
+) -> list[Episode]:
     """One episode in each environment, of at most ``steps`` steps, in lockstep with one policy call a step.
 
     An environment whose episode ends early waits for the others, its last observation still in the batch.
     Rewards are recorded where the environment gives them. Actions are recorded as taken, that is, clipped.
+    ``keep`` is called after every step with what makes a checkpoint, and ``kept`` is one, to go on from there: the
+    simulators do all again, policy and camera do not.
     """
-    recorders = [Recorder(environment) for environment in environments]
+    begun = [None] * len(environments) if kept is None else kept["records"]
+    recorders = [Recorder(environment, record) for environment, record in zip(environments, begun, strict=True)]
     policy.reset(len(recorders))
-    taken = 0
+    if kept is not None:
+        policy.restore(kept["policy"])
+    taken = max(recorder.steps for recorder in recorders)
+
+    def state() -> State:
+        return {"records": [recorder.record() for recorder in recorders], "policy": policy.state()}
+
     while not all(recorder.over for recorder in recorders) and (steps is None or taken < steps):
         actions = policy.act(np.stack([recorder.observation[-1] for recorder in recorders]))
         actions = np.clip(actions, -1, 1, dtype=np.float32)
         for recorder, action in zip(recorders, actions, strict=True):
             recorder.step(action)
         taken += 1
+        if keep is not None:
+            keep(state)
     return [recorder.episode() for recorder in recorders]
 
 
@@ -132,9 +200,15 @@ def seed_episodes(environment: Environment, count: int, seed: int, progress: Cou
     """
     episodes = []
     for number in range(count):
-        environment.reseed(seed, number)
-        policy = RandomPolicy(environment.action_dim, np.random.default_rng([seed, number]), 2 ** (number % 3))
-        episodes += rollout([environment], policy)
+        episodes.append(seed_episode(environment, seed, number))
         if progress is not None:
             progress.advance(1)
     return episodes
+
+
+def seed_episode(environment: Environment, seed: int, number: int) -> Episode:
+    """One of ``seed_episodes``."""
+    environment.reseed(seed, number)
+    policy = RandomPolicy(environment.action_dim, np.random.default_rng([seed, number]), 2 ** (number % 3))
+    (episode,) = rollout([environment], policy)
+    return episode

@@ -1,6 +1,7 @@
 """What of a simulator an agent is shown: its state, a frame of its camera, or both."""
 
 import atexit
+from collections import deque
 from typing import Any
 
 from telepath.envs.render import Camera
@@ -24,10 +25,12 @@ class Sight:
             "pixels+state": lambda state: pack(self._frame(), state),
         }[kind]
         self._task, self._physics = task, physics
+        self.known: deque[Array] = deque()
+        """What was seen from here on by an earlier session that did the same: given out instead of looking."""
 
     def __call__(self, state: Array) -> Array:
         """Look. Raises ``NoGraphics`` where a frame is wanted and nothing can be rendered."""
-        return self._see(state)
+        return self.known.popleft() if self.known else self._see(state)
 
     def _frame(self) -> Array:
         if self._task not in _CAMERAS:

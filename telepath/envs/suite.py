@@ -7,6 +7,7 @@ frames. Shape letters are those of ``telepath.episodes``.
 import difflib
 import functools
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +166,13 @@ class Environment:
             except PhysicsError:
                 self.divergences += 1
         raise UserError(f"gap: {self.task} diverges in every initial state; choose multipliers nearer to 1")
+
+    def remember(self, seen: Array) -> None:
+        """Spare the rendering of the next episode's first frames: they are ``seen`` (T, *shape). With T = 0, no more.
+
+        Of states, which cost nothing to see, nothing is remembered.
+        """
+        self._sight.known = deque(seen if self.observation.has_frames else ())
 
     def physics_state(self) -> Array:
         """Positions, velocities and activations of the simulator, float64: what ``reset`` can start from."""

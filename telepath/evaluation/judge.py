@@ -1,23 +1,60 @@
 """True returns, read nowhere else: every agent on the same fresh episodes of its environment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
-from telepath.envs.rollout import Policy, rollout
+from telepath.envs.rollout import Keep, Policy, State, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.evaluation.scores import mean_interval
+from telepath.runtime.resume import Scratch
 
 EVALUATION_STREAM = 1_000_000
 """Episode numbers of the evaluation begin here: no training episode begins in the same state."""
 
 
-def judge(environments: Sequence[Environment], policy: Policy, seed: int, first: int = 0) -> list[Episode]:
-    """One episode of ``policy`` in each environment; the same seed gives every policy the same initial states."""
+def judge(
+    environments: Sequence[Environment], policy: Policy, seed: int, kept: State | None = None, keep: Keep | None = None
+) -> list[Episode]:
+    """One episode of ``policy`` in each environment; the same seed gives every policy the same initial states.
+
+    ``kept`` and ``keep``: see ``rollout``.
+    """
     for number, environment in enumerate(environments):
-        environment.reseed(seed, EVALUATION_STREAM + first + number)
-    return rollout(environments, policy)
+        environment.reseed(seed, EVALUATION_STREAM + number)
+    return rollout(environments, policy, kept=kept, keep=keep)
+
+
+class Court:
+    """Judges one policy after the other, all on the same episodes, and keeps what it has in the stage's scratch.
+
+    Every verdict is a part; of the one that it is at there is a checkpoint. divergences: of the simulator, in all the
+    episodes so far, those that an earlier session judged included.
+    """
+
+    def __init__(self, scratch: Scratch, seed: int):
+        self.scratch, self.seed, self.divergences = scratch, seed, 0
+        self._done, self._begun = scratch.load_parts(), scratch.load()
+        self._count = 0
+
+    def judge(self, environments: Sequence[Environment], policy: Policy) -> list[Episode]:
+        """One episode of the next policy in each environment."""
+        number, self._count = self._count, self._count + 1
+        if number not in self._done:
+            begun = self._begun["rollout"] if self._begun and self._begun["number"] == number else None
+
+            def keep(make_state: Callable[[], State]) -> None:
+                self.scratch.save_if_due(lambda: {"number": number, "rollout": make_state()})
+
+            before = sum(environment.divergences for environment in environments)
+            episodes = judge(environments, policy, self.seed, begun, keep)
+            diverged = sum(environment.divergences for environment in environments) - before
+            self._done[number] = {"episodes": [asdict(episode) for episode in episodes], "divergences": diverged}
+            self.scratch.save_part(number, self._done[number])
+        self.divergences += self._done[number]["divergences"]
+        return [Episode(**record) for record in self._done[number]["episodes"]]
 
 
 def returns_table(judged: dict[str, list[Episode]]) -> pd.DataFrame:

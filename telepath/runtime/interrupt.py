@@ -70,5 +70,13 @@ def end_with_parent() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel knew of our wish
+    if os.getppid() != parent or is_adopted(parent):  # it died before the kernel knew of our wish
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_adopted(parent: int) -> bool:
+    """Whether our own parent died before we could ask for it: who takes over orphans lives in a session of its own."""
+    try:
+        return os.getsid(parent) != os.getsid(0)
+    except ProcessLookupError:
+        return True

@@ -15,7 +15,7 @@ from telepath.dreamer.agent import Agent, AgentPolicy
 from telepath.dreamer.behavior import Behavior
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Replay
-from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, rollout
+from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, State, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
 from telepath.runtime.progress import Progress
@@ -152,3 +152,12 @@ class Noisy:
         action = self.policy.act(observation)
         noise = self.std * self.rng.standard_normal(action.shape)
         return np.clip(action + noise, -1, 1).astype(np.float32)
+
+    def state(self) -> State:
+        """The policy's, and where the noise is."""
+        return {"policy": self.policy.state(), "rng": self.rng.bit_generator.state}
+
+    def restore(self, state: State) -> None:
+        """Take up ``state()``."""
+        self.policy.restore(state["policy"])
+        self.rng.bit_generator.state = state["rng"]

@@ -23,6 +23,9 @@ ENVIRONMENT = 16 * 2**20
 COPIES = 4
 """Of the replay: itself, all observations end to end, the checkpoint, and the bytes that are written of it."""
 
+VERDICTS = 5
+"""Who is judged in every episode: the source at home, its agent in the target, random and held actions, Telepath."""
+
 TRACES = 24
 """Arrays as wide as a hidden layer that a step of filtering or imagining leaves for its gradient, for each layer."""
 
@@ -40,8 +43,13 @@ Shares = dict[str, float]
 """Bytes, by the setting that they grow with."""
 
 
-def memory_needs(params: Params, observation: Observation | int, action_dim: int, rates: Rates) -> dict[str, Shares]:
-    """What each part of the work takes at most, for ``runtime.memory.demand_memory``."""
+def memory_needs(
+    params: Params, observation: Observation | int, action_dim: int, rates: Rates, records: int
+) -> dict[str, Shares]:
+    """What each part of the work takes at most, for ``runtime.memory.demand_memory``.
+
+    records: of the longest episode.
+    """
     observation = Observation.of(observation)
     # Of a frame networks and pools handle no more than an embedding; its own floats are counted by themselves.
     observation_dim = params.dreamer.hidden if observation.has_frames else observation.state_dim
@@ -65,8 +73,16 @@ def memory_needs(params: Params, observation: Observation | int, action_dim: int
         "target": base | explored | refined | learning(params, rates) | believing(params, observation_dim),
         "oracle": base | oracle | learning(params, rates),
         "labelling": base | at_home | explored | labelling(params, observation_dim, action_dim, rates),
-        # Everybody is judged in all episodes side by side, at home and away.
-        "evaluation": base | {"evaluate.episodes": 2 * params.evaluate.episodes * ENVIRONMENT},
+        "evaluation": base | at_home | explored | judging(params, record / COPIES * records),
+    }
+
+
+def judging(params: Params, episode: float) -> Shares:
+    """Everybody is judged in all episodes side by side, at home and away, and each leaves ``episode`` bytes."""
+    judged = VERDICTS + COPIES
+    return {
+        "evaluate.episodes": params.evaluate.episodes * (2 * ENVIRONMENT + judged * episode),
+        "target.rounds x evaluate.curve_episodes": params.target.rounds * params.evaluate.curve_episodes * episode,
     }
 
 

@@ -1,13 +1,17 @@
 """Environments that show frames, where this machine can render any."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from telepath.envs.gaps import target_environment
+from telepath.envs.rollout import RandomPolicy, rollout
 from telepath.envs.suite import Environment
+from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.observations import SIDE, Observation, frames_of
-from telepath.settings import GapSettings
+from telepath.settings import GapSettings, ObservationKind
 
 TASK = "ball_in_cup-catch"
 
@@ -71,3 +75,32 @@ def test_noise_in_units_that_frames_do_not_have_is_refused() -> None:
         target_environment(
             TASK, GapSettings(action_repeat=3, observation_noise=0.1), 0, rewarded=False, observation="pixels"
         )
+
+    @pytest.mark.parametrize("kind", ["pixels", "pixels+state"])
+    @pytest.mark.parametrize("delay", [0, 2])
+    def test_a_rollout_that_goes_on_renders_no_frame_twice(self, kind: ObservationKind, delay: int) -> None:
+        def place() -> Environment:
+            gap = GapSettings(action_repeat=20, observation_delay=delay)
+            return target_environment(TASK, gap, 0, rewarded=True, observation=kind)
+
+        def policy() -> RandomPolicy:
+            return RandomPolicy(2, np.random.default_rng(0))
+
+        (whole,) = rollout([place()], policy(), steps=12)
+        states: list[dict[str, Any]] = []
+        rollout([place()], policy(), steps=7, keep=lambda make_state: states.append(make_state()))
+        later, rendered = place(), [0]
+        see = later._sight._see
+
+        def counted(state: Array) -> Array:
+            rendered[0] += 1
+            return see(state)
+
+        later._sight._see = counted
+        (again,) = rollout([later], policy(), steps=12, kept=states[-1])
+        np.testing.assert_array_equal(again.observation, whole.observation)
+        np.testing.assert_array_equal(again.action, whole.action)
+        # The last ones of the first session were still on their way.
+        assert rendered[0] == 12 - 7 + delay
+        later.reset()
+        assert rendered[0] == 12 - 7 + delay + 1

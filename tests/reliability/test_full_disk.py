@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.unlock import unlock
+from stages.unlock import restore, unlock
 from telepath.episodes import load_arrays, save_arrays
 from telepath.errors import UserError
 from telepath.files import write_atomically
@@ -102,6 +102,43 @@ def test_a_checkpoint_outlives_a_disk_that_fills_up(small_disk: Path) -> None:
         state = scratch.load()
     assert state is not None
     assert state["updates"] == 1
+
+
+LOCKED = """
+schema: '2.0'
+stages:
+  check:
+    cmd: python -m stages.check
+    deps:
+    - path: params.yaml
+      hash: md5
+      md5: e73d86c679e15d81b501c705826cdcd4
+      size: 1297
+""".lstrip()
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_broken_record_of_dvc_s_is_restored_and_a_whole_one_stays(tmp_path: Path, committed: bool) -> None:
+    path = tmp_path / "dvc.lock"
+    assert not restore(path)
+    git(tmp_path, "init", "-q")
+    path.write_text(LOCKED)
+    if committed:
+        git(tmp_path, "add", "dvc.lock")
+        git(tmp_path, "commit", "-qm", "lock")
+    newer = LOCKED.replace("1297", "1298")
+    path.write_text(newer)
+    assert not restore(path)
+    assert path.read_text() == newer
+    for end in ("schema", "2.0'", "check:", "python", "- path"):
+        path.write_text(newer[: newer.index(end)])
+        assert restore(path)
+        assert path.exists() == committed
+        assert not committed or path.read_text() == LOCKED
 
 
 def test_a_broken_lock_of_dvc_s_goes_and_a_whole_one_stays(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """A stage killed at random moments, each time started again, ends in the bytes of one that was left alone.
 
-A handful; `python -m benchmarks.kills` kills the whole pipeline as often as one likes.
+A handful, of a stage, of a rival and of a queued experiment; `python -m benchmarks.kills` and
+`python -m benchmarks.queued` kill the whole pipeline as often as one likes.
 """
 
+import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +18,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.kills import digests
+from benchmarks.kills import Tally, digests
+from benchmarks.queued import Queued, strike
 from benchmarks.tiny import TINY, Project, copy_project
 
 COMMAND = (sys.executable, "-m", "stages.train_source")
-SLOWER = {"source.training.first_updates": 30, "source.training.update_ratio": 0.02}
+SLOWER = {
+    "source.training.first_updates": 30,
+    "source.training.update_ratio": 0.02,
+    "rivals.bco.hidden": 16,
+    "rivals.bco.update_ratio": 0.05,
+}
 ORDERED = """
 import os, subprocess, sys
 stage = subprocess.Popen(sys.argv[1:], env=os.environ | {"DVC_STAGE": "train_source"})
@@ -36,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "data").mkdir()
     (project.folder / "data" / "checked.txt").touch()
     project.run(sys.executable, "-m", "stages.collect_source")
+    project.run(*COMMAND)
     return project
 
 
@@ -59,17 +69,13 @@ def checkpoint(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.glob(".telepath/scratch/*/state.safetensors")), default=0)
 
 
-@pytest.mark.slow
-def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) -> None:
-    project.run(*COMMAND)
-    whole = digests(project.folder)
-    for name in ("agent.safetensors", "episodes.npz", "curve.csv"):
-        (project.folder / "data" / "source" / name).unlink()
+def kill_and_go_on(project: Project, command: tuple[str, ...], *numbers: signal.Signals) -> int:
+    """Start the stage for each signal, kill it soon after its next checkpoint, at last let it be; how many it hit."""
     rng, hit = random.Random(0), 0
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         before = checkpoint(project.folder)
         with subprocess.Popen(
-            COMMAND, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True
+            command, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True
         ) as stage:
             while stage.poll() is None and checkpoint(project.folder) == before:
                 time.sleep(0.005)
@@ -79,13 +85,35 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) ->
             said = stage.stderr.read()
         hit += stage.returncode != 0
         if number != signal.SIGKILL and stage.returncode:
+            name = command[2].removeprefix("stages.")
             assert said.endswith(
-                "telepath: train_source: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
+                f"telepath: {name}: interrupted; a rerun with the same settings goes on from the last checkpoint\n"
             )
-    assert hit >= 2
-    project.run(*COMMAND)
+    project.run(*command)
+    return hit
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) -> None:
+    whole = digests(project.folder)
+    for name in ("agent.safetensors", "episodes.npz", "curve.csv"):
+        (project.folder / "data" / "source" / name).unlink()
+    assert kill_and_go_on(project, COMMAND, signal.SIGKILL, signal.SIGTERM, signal.SIGINT) >= 2
     assert digests(project.folder) == whole
     assert not list((project.folder / ".telepath" / "scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_so_do_a_rival_and_its_evaluation(project: Project) -> None:
+    commands = [(sys.executable, "-m", f"stages.{stage}", "bco") for stage in ("train_rival", "evaluate_rival")]
+    for command in commands:
+        project.run(*command)
+    whole = digests(project.folder)
+    shutil.rmtree(project.folder / "data" / "rivals")
+    for command, number in zip(commands, (signal.SIGKILL, signal.SIGTERM), strict=True):
+        assert kill_and_go_on(project, command, number) == 1
+    assert digests(project.folder) == whole
+    assert sum(name.startswith("data/rivals/bco/") for name in whole) == 3
 
 
 @pytest.mark.slow
@@ -100,3 +128,35 @@ def test_a_stage_dies_with_who_ordered_it_also_during_its_imports(
     os.kill(orders.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs([stage], timeout=3)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    victim, tally = Queued(tmp_path / "project", tmp_path / "log", "train_source"), Tally()
+    victim.project.environment["TELEPATH_CHECKPOINT_SECONDS"] = "0"
+    folder = victim.project.folder
+    for number, whom in ((signal.SIGKILL, "executor"), (signal.SIGTERM, "stage"), (signal.SIGKILL, "all")):
+        before, deadline = checkpoint(folder), time.monotonic() + 600
+        victim.begin()
+        while checkpoint(folder) == before:
+            assert time.monotonic() < deadline, victim.why()
+            time.sleep(0.02)
+        strike(victim, number, whom, tally)
+    assert not tally.troubles
+    assert tally.stages["train_source"] >= 2
+    # Now two of them at once, that share everything: one waits for what the other is at, and both end.
+    for name in ("first", "second"):
+        assert victim.dvc("exp", "run", "--queue", "-n", name, "train_source") == 0
+    assert victim.dvc("queue", "start", "--jobs", "2") == 0
+    assert victim.wait(600), victim.why()
+    queued = victim.outputs("first")
+    assert victim.outputs("second") == queued
+    # All that was ever kept goes, and the stages are run by hand.
+    shutil.rmtree(folder / ".telepath", ignore_errors=True)
+    for stage in ("check", "collect_source", "train_source"):
+        victim.project.run(sys.executable, "-m", f"stages.{stage}")
+    assert queued == {path: hashlib.md5((folder / path).read_bytes()).hexdigest() for path in queued}
+    assert "data/source/agent.safetensors" in queued

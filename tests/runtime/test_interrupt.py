@@ -31,8 +31,25 @@ child.wait()
 """
 
 
+LATE = """
+import os, sys, time
+from telepath.runtime.interrupt import end_with_parent
+parent = os.getppid()
+print(os.getpid(), flush=True)
+while os.getppid() == parent:
+    time.sleep(0.01)
+end_with_parent()
+time.sleep(30)
+"""
+PARENT_OF_LATE = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1]]).wait()
+"""
+
+
 def start(program: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -55,6 +72,16 @@ def test_no_orphan_runs_on() -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=3)
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_nor_does_one_that_was_an_orphan_before_it_could_ask() -> None:
+    with start(PARENT_OF_LATE, LATE) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        _, alive = psutil.wait_procs([child], timeout=5)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,22 @@ def test_a_second_process_is_told_who_has_it_and_a_dead_one_has_nothing(tmp_path
 def test_writing_without_the_lock_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="with"):
         Scratch(tmp_path).save({})
+
+
+def test_a_scratch_that_is_deleted_in_use_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / ".telepath" / "s"
+    with Scratch(folder) as scratch:
+        scratch.save({"a": 1})
+        shutil.rmtree(tmp_path / ".telepath")
+        scratch.save({"a": 2})
+        scratch.save_part(0, {"b": 3})
+        assert scratch.load() == {"a": 2}
+        shutil.rmtree(tmp_path / ".telepath")
+        scratch.finish()
+        scratch.clear()
+    with Scratch(folder) as scratch:
+        assert scratch.load() is None
+        assert scratch.load_parts() == {}
 
 
 def test_where_no_folder_can_be(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,9 +10,15 @@ from stages import film
 from stages.artefacts import EVALUATION, ORACLE_RETURNS
 from stages.pictures import FILM, FILM_FACTS
 from telepath.config import Params
+from telepath.dreamer.agent import Agent
 from telepath.envs.gl import NoGraphics
+from telepath.envs.rollout import Policy
+from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.evaluation.evidence import read_film
+from telepath.evaluation.film import Take, Timing
+from telepath.runtime.resume import Scratch
+from telepath.settings import DreamerSettings
 
 
 def returns(agents: list[str], episodes: int) -> pd.DataFrame:
@@ -59,3 +66,41 @@ def test_other_returns_are_refused_in_one_line(workspace: Path, path: Path, dama
     with pytest.raises(UserError, match="not the returns of 4 episodes") as caught:
         film.read_returns(4)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_film_that_was_killed_takes_up_what_it_has(
+    params: Params, workspace: Path, monkeypatch: pytest.MonkeyPatch, small: DreamerSettings
+) -> None:
+    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"episodes": 4})})
+    taken, killed_at = [0], [0]
+
+    def shoot(environment: Environment, policy: Policy, timing: Timing, *numbers: int) -> Take:
+        taken[0] += 1
+        if taken[0] == killed_at[0]:
+            raise KeyboardInterrupt
+        rng = np.random.default_rng(environment.action_repeat)
+        return Take(rng.integers(0, 255, (3, 176, 176, 3), np.uint8), rng.random(3))
+
+    def load(path: Path, task: str, kind: str) -> Agent:
+        return Agent(task, 8, 2, small)
+
+    monkeypatch.setattr(film, "find_backend", lambda: "none")
+    monkeypatch.setattr(film, "shoot", shoot)
+    monkeypatch.setattr(Agent, "load", load)
+    monkeypatch.setattr(Timing, "of", lambda seconds: Timing(2, 3, seconds))
+    film.main(params, Kept(workspace / "whole"))  # type: ignore[arg-type]
+    whole = FILM.read_bytes()
+    FILM.unlink()
+    for killed_at[0] in (7, 9):
+        with pytest.raises(KeyboardInterrupt):
+            film.main(params, Kept(workspace / "killed"))  # type: ignore[arg-type]
+    film.main(params, Kept(workspace / "killed"))  # type: ignore[arg-type]
+    assert FILM.read_bytes() == whole
+    assert taken[0] == 4 + 4 + 2  # nothing was shot twice but what was being shot
+
+
+class Kept:
+    """A context with a scratch."""
+
+    def __init__(self, folder: Path):
+        self.scratch = lambda: Scratch(folder)

@@ -239,6 +239,8 @@ def test_the_fingerprint_ignores_the_rest(toy: Path) -> None:
     (Path("data/in") / "__pycache__" / "x.pyc").write_text("")
     os.utime("data/in/episodes", (1, 1))
     assert print_of() == before
+    os.chdir(shutil.copytree(toy, toy.with_name("elsewhere")))
+    assert print_of() == before
 
 
 # -- a run -----------------------------------------------------------------------------------------------

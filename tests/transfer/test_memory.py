@@ -53,14 +53,17 @@ def test_the_networks_are_no_larger_than_is_said(params: Params, hidden: int) ->
 def test_the_defaults_fit_into_two_gib(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEPATH_MEMORY_GIB", "2")
     for task in params.tasks:
-        needs = memory_needs(params.model_copy(update={"task": task}), D, A, Rates(6, 3, 0.02))
+        needs = memory_needs(params.model_copy(update={"task": task}), D, A, Rates(6, 3, 0.02), 335)
         assert demand_memory(needs).startswith("memory in GiB, at most: source")
 
 
 def test_frames_are_counted_as_they_are_kept(params: Params) -> None:
-    needs = memory_needs(params, Observation("pixels", 0), A, Rates(6, 3, 0.02))
+    needs = memory_needs(params, Observation("pixels", 0), A, Rates(6, 3, 0.02), 335)
     replayed = needs["source"][f"tasks.{params.task}.source_steps"]
     assert replayed >= params.tasks[params.task].source_steps * PIXELS
+    # Every verdict is kept, and so is what the last one was made of while it is written down.
+    seen = 335 * PIXELS * (6 * params.evaluate.episodes + params.target.rounds * params.evaluate.curve_episodes)
+    assert sum(needs["evaluation"].values()) > LIBRARIES + seen
     held = FLOAT * PIXELS * params.dreamer.batch * params.dreamer.length
     for part, shares in needs.items():
         assert held < sum(shares.values()) < 4 * GIB, part
@@ -95,7 +98,7 @@ def test_what_no_machine_has_is_refused(params: Params, key: str, value: Any, mo
     monkeypatch.setenv("TELEPATH_MEMORY_GIB", "4")
     params = changed(params, key, value)
     with pytest.raises(UserError) as raised:
-        demand_memory(memory_needs(params, D, A, Rates(6, 3, 0.02)))
+        demand_memory(memory_needs(params, D, A, Rates(6, 3, 0.02), 335))
     named, _, rest = str(raised.value).removeprefix("params.yaml: ").partition(": ")
     assert key.rpartition(".")[2] in re.split(r"\W+", named)
     assert "GiB of memory and there are 4.0; lower it, or set TELEPATH_MEMORY_GIB" in rest
@@ -116,6 +119,6 @@ def test_the_check_tells_it_and_leaves_nothing_when_it_refuses(
 
 
 def test_more_of_anything_needs_no_less(params: Params) -> None:
-    few = memory_needs(params, D, A, Rates(6, 3, 0.02))["labelling"]
-    many = memory_needs(changed(params, "label.segments", 4096), D, A, Rates(6, 3, 0.02))["labelling"]
+    few = memory_needs(params, D, A, Rates(6, 3, 0.02), 335)["labelling"]
+    many = memory_needs(changed(params, "label.segments", 4096), D, A, Rates(6, 3, 0.02), 335)["labelling"]
     assert 0 < sum(many.values()) - sum(few.values()) < GIB / 4
