@@ -11,6 +11,7 @@ from telepath.config import Params
 from telepath.envs.rollout import seed_episode, seed_episodes
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode, load_episodes
+from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 
 
@@ -21,7 +22,11 @@ def test_killed_it_goes_on_with_the_next_episode(
     SOURCE_SEEDS.parent.mkdir(parents=True)
     params = params.model_copy(update={"source": params.source.model_copy(update={"seed_episodes": 4})})
     told: list[int] = []
-    context = SimpleNamespace(scratch=lambda: Scratch(tmp_path / "scratch"), tell_divergences=told.append)
+    context = SimpleNamespace(
+        scratch=lambda: Scratch(tmp_path / "scratch"),
+        tell_divergences=told.append,
+        progress=lambda total, unit: Progress("collect_source", total, unit),
+    )
     numbers: list[int] = []
 
     def killed(environment: Environment, seed: int, number: int) -> Episode:

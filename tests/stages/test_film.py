@@ -79,13 +79,14 @@ def test_a_film_that_was_killed_takes_up_what_it_has(
         if taken[0] == killed_at[0]:
             raise KeyboardInterrupt
         rng = np.random.default_rng(environment.action_repeat)
-        return Take(rng.integers(0, 255, (3, 176, 176, 3), np.uint8), rng.random(3))
+        return Take(rng.integers(0, 255, (3, 176, 176, 3), np.uint8), rng.random(3), np.arange(3))
 
     def load(path: Path, task: str, kind: str) -> Agent:
         return Agent(task, 8, 2, small)
 
     monkeypatch.setattr(film, "find_backend", lambda: "none")
     monkeypatch.setattr(film, "shoot", shoot)
+    monkeypatch.setattr(film, "draw_poses", lambda *what: None)
     monkeypatch.setattr(Agent, "load", load)
     monkeypatch.setattr(Timing, "of", lambda seconds: Timing(2, 3, seconds))
     film.main(params, Kept(workspace / "whole"))  # type: ignore[arg-type]
