@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from stages import check
+from stages.harness import Context, read_stage, scoped
 from telepath.alignment.belief import BeliefNet
 from telepath.alignment.rates import Rates
 from telepath.config import Params
@@ -107,13 +108,15 @@ def test_what_no_machine_has_is_refused(params: Params, key: str, value: Any, mo
 def test_the_check_tells_it_and_leaves_nothing_when_it_refuses(
     params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    context = Context(read_stage("check", params), "")
+    params = scoped(params, context)  # nothing that is not declared may be read
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TELEPATH_MEMORY_GIB", "0.5")
     with pytest.raises(UserError, match=r"evaluate\.episodes: evaluation would need 1\.1 GiB .* there are 0\.5"):
-        check.main(params, None)  # type: ignore[arg-type]
+        check.main(params, context)
     assert not (tmp_path / "data").exists()
     monkeypatch.setenv("TELEPATH_MEMORY_GIB", "2")
-    check.main(params, None)  # type: ignore[arg-type]
+    check.main(params, context)
     assert "telepath: check: memory in GiB, at most: source 0." in capsys.readouterr().err
     assert (tmp_path / "data" / "checked.txt").exists()
 
