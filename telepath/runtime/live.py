@@ -76,16 +76,18 @@ class Watcher:
         if self.path.exists():
             with contextlib.suppress(OSError, UserError):
                 self._rewrite(kept if len(self._columns) > 1 else [])
+        if self._module is not None:
+            try:
+                self._tracker = self._start_tracker(self._module, first)
+            except Exception as error:  # whatever a tracker trips over: no account, no network, a full disk
+                reason = f"{self._kind} cannot be started ({one_line(error)})"
+                raise UserError(f"{VARIABLE}: {reason}; mend it or unset it") from None
+
+    def _start_tracker(self, module: ModuleType, first: int) -> Any:
         if self._kind == "tensorboard":
-            assert self._module is not None
-            log = self._folder / "tensorboard" / self._name
-            self._tracker = self._module.SummaryWriter(str(log), purge_step=first)
-        elif self._kind == "wandb":
-            assert self._module is not None
-            stage = self._name.rpartition("-")[0]
-            self._tracker = self._module.init(
-                project="telepath", name=stage, id=self._name, resume="allow", dir=str(self._folder)
-            )
+            return module.SummaryWriter(str(self._folder / "tensorboard" / self._name), purge_step=first)
+        stage = self._name.rpartition("-")[0]
+        return module.init(project="telepath", name=stage, id=self._name, resume="allow", dir=str(self._folder))
 
     def _append(self, count: int, numbers: Mapping[str, float]) -> None:
         new = [name for name in numbers if name not in self._columns]

@@ -66,22 +66,17 @@ def test_a_signal_raises_and_a_second_one_kills(number: signal.Signals) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
-def test_no_orphan_runs_on() -> None:
-    with start(PARENT, SLEEPER) as parent:
+@pytest.mark.parametrize(
+    ("programs", "seconds"),
+    [((PARENT, SLEEPER), 3), ((PARENT_OF_LATE, LATE), 5)],
+    ids=["asked before", "an orphan before it could ask"],
+)
+def test_no_orphan_runs_on(programs: tuple[str, str], seconds: float) -> None:
+    with start(*programs) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    _, alive = psutil.wait_procs([child], timeout=3)
-    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
-def test_nor_does_one_that_was_an_orphan_before_it_could_ask() -> None:
-    with start(PARENT_OF_LATE, LATE) as parent:
-        assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        parent.kill()
-        _, alive = psutil.wait_procs([child], timeout=5)
+        _, alive = psutil.wait_procs([child], timeout=seconds)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -110,6 +110,23 @@ def test_another_tracker_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Watcher(tmp_path, "train-abc", 1, "updates")
 
 
+@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+def test_a_tracker_that_does_not_start_says_so_in_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*words: Any, **named: Any) -> None:
+        raise RuntimeError("no account\nor no network")
+
+    for name, entry in (("torch.utils.tensorboard", "SummaryWriter"), ("wandb", "init")):
+        module = ModuleType(name)
+        setattr(module, entry, broken)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv(VARIABLE, kind)
+    with pytest.raises(UserError, match=f"{VARIABLE}: {kind} cannot be started .no account") as caught:
+        work(tmp_path, 0, 3)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 class Writer:
     """Stands in for a tracker: keeps what it is told."""
 
