@@ -137,12 +137,14 @@ def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     victim, tally = Queued(tmp_path / "project", tmp_path / "log", "train_source"), Tally()
     victim.project.environment["TELEPATH_CHECKPOINT_SECONDS"] = "0"
+    # It must not end before `dvc queue start` returns, which takes seconds on a busy machine.
+    victim.project.set(**{"source.training.first_updates": 200})
     folder = victim.project.folder
     for number, whom in ((signal.SIGKILL, "executor"), (signal.SIGTERM, "stage"), (signal.SIGKILL, "all")):
-        before, deadline = checkpoint(folder), time.monotonic() + 600
+        before = checkpoint(folder)
         victim.begin()
         while checkpoint(folder) == before:
-            assert time.monotonic() < deadline, victim.why()
+            assert victim.processes(), f"it ended before it was struck: {victim.why()}"
             time.sleep(0.02)
         strike(victim, number, whom, tally)
     assert not tally.troubles
