@@ -157,6 +157,7 @@ def fastest_rival(steps: int) -> tuple[str, Warping] | None:
         print("rivals: none is installed, so their row is left out; for it install the extra `benchmarks`")
         return None
     seconds = race(calls, 3)
+    torch.set_num_threads(1)  # some of them set the threads of the OpenMP library that torch uses, too
     best = min(seconds, key=lambda name: seconds[name])
     print(f"fastest of {len(seconds)} rivals at this shape: {best}")
     return best, ways[best]
@@ -251,9 +252,16 @@ def one_size(segments: int) -> dict[str, float]:
     begin = time.perf_counter()
     work.label()
     seconds = time.perf_counter() - begin
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    return {"segments": segments, "seconds": round(seconds, 2), "peak MiB": round(peak, 1)}
+    return {"segments": segments, "seconds": round(seconds, 2), "peak MiB": round(peak_memory() / 2**20, 1)}
+
+
+def peak_memory() -> int:
+    """Bytes of this process at its largest."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what the system reports of resource usage would count the process that this was forked from
+        kib = next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(kib) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def scaling(sizes: list[int]) -> Iterator[dict[str, float]]:
