@@ -27,6 +27,7 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.behavior import RewardHead
 from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
@@ -39,7 +40,6 @@ from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
-from telepath.transfer.reward import RewardEnsemble
 
 
 def main(params: Params, context: Context) -> None:
@@ -83,7 +83,7 @@ def main(params: Params, context: Context) -> None:
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
         labels = Labels.load(LABELS, exploration, away[0].observation)
         pool = SourcePool(source, labels.scale, rates, params.label.match)
-        reward = RewardEnsemble(agents["telepath"].model.feature_dim, params.dreamer, params.target)
+        reward = RewardHead(agents["telepath"].model.feature_dim, params.dreamer)
         load_weights(reward, stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
         judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]], TARGET_POLICIES)
@@ -123,12 +123,12 @@ def read_policies(path: Path, count: int) -> dict[str, Any]:
     return dict(stored)
 
 
-def load_weights(reward: RewardEnsemble, weights: dict[str, Any]) -> None:
-    """Give the ensemble its stored weights."""
+def load_weights(reward: RewardHead, weights: dict[str, Any]) -> None:
+    """Give the head its stored weights."""
     try:
         reward.load_state_dict(weights)
     except (TypeError, AttributeError, RuntimeError):
-        raise UserError(f"{TARGET_POLICIES}: its reward ensemble does not fit the settings; {MEND}") from None
+        raise UserError(f"{TARGET_POLICIES}: its reward head does not fit the settings; {MEND}") from None
 
 
 if __name__ == "__main__":

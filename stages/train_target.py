@@ -29,7 +29,7 @@ from telepath.episodes import Episode, load_episodes
 from telepath.files import write_atomically
 from telepath.runtime.store import save_state
 from telepath.settings import TargetSettings
-from telepath.transfer.knowledge import Knowledge, good_return
+from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, segments_of
 from telepath.transfer.target import Refinement
 
@@ -61,7 +61,6 @@ def prepare(
     known = Knowledge(
         segments_of(labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
-        good_return(source),
         Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None,
     )
     return Refinement(

@@ -239,29 +239,21 @@ class LabelSettings(Settings):
 class TargetSettings(Settings):
     """Refinement of the target policy.
 
-    A round is: roll out, label, re-align ``realign`` segments, then update. ``finalists`` of the rounds' policies are
-    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
+    A round: as many updates as its episodes ask for, ``first_updates`` in the first; then roll-outs, labels for them,
+    and ``realign`` segments re-enacted anew. ``finalists`` of the rounds' policies are rolled out ``final_episodes``
+    times more; the inferred return decides which is shipped.
 
-    ``frames``: source frames that the belief net places, for the reward ensemble. ``anchor``: weight of the squared
-    distance of actions from those of the best policy so far, against a return of range 1. ``caution``: what a unit of
-    novelty costs, in reward a frame; ``predictors`` measure it. ``steady_actor_rate`` stands for that of the source's
-    training: slower, since a round has fewer updates.
+    ``imagined_weight``: of ``imagined_batch`` labels on imagined latents against those on the replay; they are those of
+    re-enactments and of ``frames`` source frames that the belief net places.
     """
 
     rounds: Count
     first_updates: Count
     realign: CountOrNone
     belief_every: Count
-    members: Annotated[int, Field(ge=1, le=100)]
-    pessimism: NonNegative
-    reward_lr: Positive
     imagined_weight: NonNegative
     imagined_batch: Count
     frames: Count
-    anchor: NonNegative
-    predictors: Annotated[int, Field(ge=2, le=100)]
-    caution: NonNegative
-    steady_actor_rate: Annotated[float, Field(gt=0, le=1)]
     finalists: Count
     final_episodes: Count
 

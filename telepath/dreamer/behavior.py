@@ -129,13 +129,12 @@ class Imagined(NamedTuple):
 
 class Experience(NamedTuple):
     """What really happened: filtered states (T, B, ...), the rate (T, B) received with each (None: nothing is paid)
-    and terminal (T, B) in {0, 1}; ``wanted`` (n, B, A): what to do after each of the last n records, if that is known.
+    and terminal (T, B) in {0, 1}.
     """
 
     states: Latent
     rate: Tensor | None
     terminal: Tensor
-    wanted: Tensor | None = None
 
     def to(self, device: torch.device) -> "Experience":
         """The same on a device."""
@@ -228,13 +227,6 @@ def replayed_value_loss(
         discount = horizon.gamma * (1 - terminal[1:])
         returns = lambda_returns(rate[1:], behavior.critic.bootstrap(feature[1:]), discount, horizon.lam, horizon.gamma)
     return 0.5 * (behavior.critic(feature[:-1]) - returns).square().mean()
-
-
-def departure(actor: Actor, feature: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared distance of the actor's mean actions from those wanted, (n, B, A), in the last n of the states
-    (T, B, F); a scalar.
-    """
-    return (actor(feature[-len(wanted) :]).mean - wanted).square().mean()
 
 
 RETURN_RANGE = torch.tensor([0.05, 0.95])

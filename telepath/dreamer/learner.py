@@ -13,7 +13,6 @@ from telepath.dreamer.behavior import (
     Experience,
     Horizon,
     behavior_loss,
-    departure,
     replayed_value_loss,
 )
 from telepath.dreamer.replay import Batch
@@ -83,16 +82,13 @@ class BehaviorLearner:
         settings: DreamerSettings,
         seed: int,
         rate_ratio: float = 1.0,
-        anchor: float = 0.0,
     ):
-        """``reward`` maps features to rates. ``rate_ratio``: steps here for one step of the settings' horizon.
-        ``anchor``: the weight of the actor's departure from the actions that experience wants.
-        """
+        """``reward`` maps features to rates. ``rate_ratio``: steps here for one step of the settings' horizon."""
         self.live = nn.ModuleList([model, reward])
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.reward = copy.deepcopy(reward).requires_grad_(False)
         self.copies = nn.ModuleList([self.model, self.reward])
-        self.behavior, self.settings, self.anchor = behavior, settings, anchor
+        self.behavior, self.settings = behavior, settings
         self.generator = torch.Generator().manual_seed(seed)
         self.horizon = Horizon.at(settings, rate_ratio)
         # A longer horizon, in steps, from fewer starts: an update costs the same at any control rate.
@@ -109,21 +105,13 @@ class BehaviorLearner:
         torch._foreach_copy_(list(self.copies.parameters()), list(self.live.parameters()))
         torch._foreach_copy_(list(self.copies.buffers()), list(self.live.buffers()))
 
-    def update(self, experience: Experience, *, improve: bool = True) -> Figures:
-        """One step from a random subset of the filtered states, with the model last looked at.
-
-        Without ``improve`` the actor does not follow the model's gradient: it only learns what experience wants of it,
-        and the critic what it is worth.
-        """
-        states, rate, terminal, wanted = experience
+    def update(self, experience: Experience) -> Figures:
+        """One step from a random subset of the filtered states, with the model last looked at."""
+        states, rate, terminal = experience
         start = subset(states, self.starts, self.generator)
         loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
         clip, inputs = self.settings.grad_clip, tensors_of(start)
-        actor = [loss.actor] if improve else []
-        if wanted is not None:
-            actor.append(self.anchor * departure(self.behavior.actor, states.feature, wanted))
-        if actor:
-            descend(self.actor_optimizer, self.actor_parameters, torch.stack(actor).sum(), clip, "actor", inputs)
+        descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
         critic = loss.critic
         if rate is not None:
             replayed = replayed_value_loss(self.behavior, states.feature, rate, terminal, self.horizon)
@@ -164,26 +152,22 @@ class Learner:
         batch: Batch,
         rate: Tensor | None = None,
         heads: Callable[[Latent], Figures] | None = None,
-        *,
-        improve: bool = True,
-        wanted: Callable[[], Tensor] | None = None,
     ) -> Figures:
         """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior.
 
-        ``rate`` (T, B): the reward rate that came with each record, if any; ``wanted`` says what to do after each of
-        the last n records, (n, B, A), if anything. Without ``improve`` the actor does not follow the model's gradient.
+        ``rate`` (T, B): the reward rate that came with each record, if any.
         """
 
         def model() -> tuple[Experience, Figures]:
             states, figures = self.model.update(batch)
             if heads is not None:
                 figures |= heads(states)
-            return Experience(states, rate, batch.terminal, wanted() if wanted is not None else None), figures
+            return Experience(states, rate, batch.terminal), figures
 
         before = self.experience
         self.behavior.look()
         (self.experience, figures), improved = side_by_side(
-            model, lambda: {} if before is None else self.behavior.update(before, improve=improve)
+            model, lambda: {} if before is None else self.behavior.update(before)
         )
         return figures | improved
 

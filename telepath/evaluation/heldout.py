@@ -5,18 +5,18 @@ import torch
 
 from telepath.alignment.matching import SourcePool
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.behavior import RewardHead
 from telepath.dreamer.learner import filtered_features
 from telepath.episodes import Array, Episode
-from telepath.transfer.reward import RewardEnsemble
 
 
 @torch.no_grad()
 def compare_rewards(
-    judged: dict[str, list[Episode]], pool: SourcePool, agent: Agent, reward: RewardEnsemble, action_repeat: int
+    judged: dict[str, list[Episode]], pool: SourcePool, agent: Agent, reward: RewardHead, action_repeat: int
 ) -> dict[str, Array]:
     """True, inferred and predicted reward rate of every paid record of held-out episodes.
 
-    true, inferred (by matching with the source), predicted (by the reward ensemble), confidence: (R,) float32; policy
+    true, inferred (by matching with the source), predicted (by the reward head), confidence: (R,) float32; policy
     (R,): which of ``judged`` it was. Record 0 of an episode was paid nothing and is left out.
     """
     columns: dict[str, list[Array]] = {name: [] for name in ("true", "inferred", "predicted", "confidence", "policy")}

@@ -94,7 +94,7 @@ def networks(params: Params, observation_dim: int, action_dim: int) -> Shares:
     head = size.hidden * (feature + ends + size.layers * size.hidden)
     # Encoder, posterior, prior, decoder, continuation, reward, actor, steady actor, critic, slow critic.
     cell, heads = 3 * size.deter * (size.hidden + size.deter), 10 * head
-    members = params.explore.members + params.target.predictors + params.target.members
+    members = params.explore.members
     return {
         "dreamer.deter": TRAINED * FLOAT * cell,
         "dreamer.hidden": TRAINED * FLOAT * (heads + members * head),

@@ -1,4 +1,4 @@
-"""What a world model does not know yet: sought by exploration, shunned by the policy that is to be shipped."""
+"""What a world model does not know yet: sought by exploration."""
 
 import torch
 from torch import Tensor, nn
@@ -50,20 +50,3 @@ class Disagreement(nn.Module):
 def variance_of(predicted: Tensor) -> Tensor:
     """Variance over the members (E, ..., n), mean over the n dimensions: (...)."""
     return predicted.var(0).mean(-1)
-
-
-class Cautious(nn.Module):
-    """feature (..., F) -> the reward's rate (...) less ``caution`` for each unit of novelty above what is usual.
-
-    A policy that is improved in a young model leaves what the model knows: it dreams of feats that nothing in the
-    replay speaks against. Here it pays for the predictors' disagreement, as Rafailov et al. (2021, "LOMPO") have it,
-    but what is usual in the replay is free.
-    """
-
-    def __init__(self, reward: nn.Module, novelty: Disagreement, caution: float):
-        super().__init__()
-        self.reward, self.novelty, self.caution = reward, novelty, caution
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """The rate, with what is unknown priced in."""
-        return self.reward(feature) - self.caution * torch.relu(self.novelty(feature) - 1)

@@ -1,18 +1,18 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
-A round: update world model, belief, reward ensemble and behavior; roll the policy out in the target; label what
-happened by matching it with the source; search some re-enactments anew. The inferred return of a round's rollouts is
-its score. At the end the best rounds are rolled out again, and the one whose inferred return is highest is shipped.
-*With source agent* the first rounds are the source agent as it came, asked at every step and, in a faster target, at
-its own pace: a transfer that harms is found out and not shipped. In the next the actor does what the better of them
-does, with the target's latents, and from there on it stays near the best policy so far: a round is a step from what
-works.
+It is the source's own training, paid with labels: every second episode of a round is the actor's as it explores, spread
+over the round's updates of world model, reward, belief and behavior. At the end of the round the policy as it is judged
+is rolled out; what the labels say of that is the round's score. Then some re-enactments are searched anew. When all
+rounds are over the best are rolled out again, and the one whose inferred return is highest is shipped.
+
+*With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
+drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
+knows the body already is there first. The source agent as it came is not lost: the first rounds are its own, asked at
+every step and, in a faster target, at its own pace, so a transfer that harms is found out and not shipped.
 No true reward is read: the environment raises if it is touched.
 """
 
-import copy
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,24 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from telepath.alignment.belief import BeliefLearner
-from telepath.alignment.labeller import Labeller
+from telepath.alignment.labeller import Labeller, ReplayLabels
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.behavior import Behavior, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Recency, Replay, gather
+from telepath.dreamer.replay import Batch, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
-from telepath.envs.rollout import rollout
+from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
-from telepath.transfer.anchor import Anchor
 from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels
-from telepath.transfer.novelty import Cautious, Disagreement
-from telepath.transfer.reward import RewardEnsemble, RewardLearner
+from telepath.transfer.reward import Labelled, label_loss
 
 Weights = dict[str, Tensor]
 
@@ -49,7 +48,7 @@ def copy_of(module: nn.Module) -> Weights:
 
 
 class Snapshot(NamedTuple):
-    """What a round did: its agent's weights and pace, and the reward ensemble's weights."""
+    """What a round did: its agent's weights and pace, and the reward head's weights."""
 
     agent: Weights
     pace: int
@@ -95,19 +94,14 @@ class Refinement:
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
-        span = float(pool.rate.min()), float(pool.rate.max())
-        self.reward = RewardEnsemble(agent.model.feature_dim, dreamer, settings, span)
-        self.reward_learner = RewardLearner(self.reward, settings)
-        self.novelty = Disagreement(agent.model, dreamer, settings.predictors)
-        cautious = Cautious(self.reward, self.novelty, settings.caution)
+        agent.behavior = Behavior(agent.model.feature_dim, environment.action_dim, dreamer)
+        self.reward = RewardHead(agent.model.feature_dim, dreamer)
         ratio = reenactor.rates.ratio
         self.learner = Learner(
-            ModelLearner(agent.model, dreamer, self.generator, self.novelty, self.novelty.loss),
-            BehaviorLearner(agent.model, agent.behavior, cautious, dreamer, seed, ratio, settings.anchor),
+            ModelLearner(agent.model, dreamer, self.generator, self.reward, self._reward_loss),
+            BehaviorLearner(agent.model, agent.behavior, self.reward, dreamer, seed, ratio),
         )
-        agent.behavior.steady_rate = settings.steady_actor_rate
         self.given = known.agents(ratio)
-        self.anchor: Anchor | None = None
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.replay = Replay(exploration, Recency.of(dreamer))
         self.explored = len(exploration)
@@ -122,16 +116,13 @@ class Refinement:
 
     # -- the schedule -------------------------------------------------------------------------------------------------
 
-    def updates_due(self, rounds: int) -> int:
-        """Updates that must have been made when ``rounds`` rounds are over.
-
-        What was given is rolled out before the first of them, and then what the first updates made of the best of it.
-        """
-        untrained = len(self.given) + bool(self.given)
-        if rounds < untrained:
+    def updates_due(self, rounds: float) -> int:
+        """Updates that must have been made when ``rounds`` rounds are over; what was given is rolled out before any."""
+        trained = rounds - len(self.given)
+        if trained <= 0:
             return 0
         per_round = self.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round((rounds - untrained) * per_round)
+        return self.settings.first_updates + round((trained - 1) * per_round)
 
     @property
     def update_budget(self) -> int:
@@ -145,6 +136,7 @@ class Refinement:
         progress.advance(self.updates)
         while len(self.rounds) < self.settings.rounds:
             while self.updates < self.updates_due(len(self.rounds) + 1):
+                self.explore()
                 figures = self.update()
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
@@ -158,43 +150,57 @@ class Refinement:
     # -- one update ---------------------------------------------------------------------------------------------------
 
     def update(self) -> dict[str, float]:
-        """One step of the world model, the reward ensemble and the behavior; now and then one of the belief net.
-
-        At first the actor is not improved: a reward that is not learned yet and a critic that still believes in the
-        source would lead it away from what it can do. It only learns to do the same with latents that have changed.
-        """
+        """One step of the world model with its reward head, and of the behavior; now and then one of the belief net."""
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
 
-        rate = gather(self.labels, batch.episode, batch.start, dreamer.length)
-
         def heads(states: Latent) -> dict[str, float]:
-            # Record 0 of an episode has no reward to learn.
-            real = states.feature, rate, 1 - batch.is_first
-            self.losses["reward"] = self.reward_learner.update(real, self.imagined_labels())
             if self.updates % self.settings.belief_every == 0:
                 self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
             return self.losses
 
-        improve = self.updates >= self.settings.first_updates
-        wanted = partial(self.anchor.actions, batch) if self.anchor is not None else None
-        figures = self.learner.update(batch, rate, heads, improve=improve, wanted=wanted)
+        figures = self.learner.update(batch, self._rate(batch), heads)
         self.updates += 1
         return figures
 
-    def imagined_labels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(feature, rate, weight) of a random lot of re-enacted transitions."""
-        count = min(self.settings.imagined_batch, len(self.imagined[1]))
-        chosen = torch.from_numpy(self.rng.integers(0, len(self.imagined[1]), count))
-        feature, rate, weight = self.imagined
-        return feature[chosen], rate[chosen], weight[chosen]
+    def _rate(self, batch: Batch) -> Tensor:
+        return gather(self.labels, batch.episode, batch.start, self.agent.settings.length)
+
+    def _reward_loss(self, latent: Latent, batch: Batch) -> Tensor:
+        # Record 0 of an episode has no reward to learn.
+        real = Labelled(latent.feature, self._rate(batch), 1 - batch.is_first)
+        error, imagined = (label_loss(self.reward, labels) for labels in (real, self.imagined_labels()))
+        self.losses["reward"] = float(error.detach())
+        return self.agent.settings.reward_scale * (error + self.settings.imagined_weight * imagined)
+
+    def imagined_labels(self) -> Labelled:
+        """A random lot of re-enacted transitions."""
+        count = min(self.settings.imagined_batch, len(self.imagined.rate))
+        return self.imagined.take(torch.from_numpy(self.rng.integers(0, len(self.imagined.rate), count)))
 
     # -- one round ----------------------------------------------------------------------------------------------------
+
+    @property
+    def explorers(self) -> int:
+        """Episodes of a trained round in which the actor explores: every second one."""
+        return self.episodes_per_round // 2
+
+    def explore(self) -> None:
+        """An episode of the exploring actor, when the next is due: they are spread evenly over the round's updates."""
+        begin, end = (self.updates_due(len(self.rounds) + more) for more in (0, 1))
+        done = len(self.replay) - self.explored - len(self.rounds) * self.episodes_per_round
+        if done < self.explorers and self.updates - begin >= (done + 1) * (end - begin) / (self.explorers + 1):
+            self.remember(*self.roll_out(self.agent.explorer(seed=self._seed())))
 
     def finish_round(self, agent: Agent) -> None:
         """Keep the agent of this round, see what it does, and label that."""
         self.snapshots.append(Snapshot(copy_of(agent), agent.pace, copy_of(self.reward)))
-        inferred, confidence = self.roll_out(agent, self.episodes_per_round, keep=True)
+        due = self.explored + (len(self.rounds) + 1) * self.episodes_per_round
+        played = []
+        while len(self.replay) < due:
+            episode, labels = self.roll_out(agent.policy(seed=self._seed()))
+            self.remember(episode, labels)
+            played.append(labels)
         self.labels = self.pool.revise(self.replay.episodes, self.labels)
         self.realign()
         self.refresh()
@@ -202,61 +208,34 @@ class Refinement:
             Round(
                 self.replay.steps,
                 self.updates,
-                inferred,
-                confidence,
+                self.inferred_return(played),
+                float(np.mean([labels.confidence.mean() for labels in played])),
                 float(np.median(self.alignments.cost)),
                 self.losses["reward"],
                 self.losses["belief"],
             )
         )
-        self.move_anchor()
 
-    def move_anchor(self) -> None:
-        """Stay near the round with the best score from now on, as closely as what was trained so far is worth.
+    def roll_out(self, policy: Policy, number: int = 0) -> tuple[Episode, ReplayLabels]:
+        """An episode of the policy and its labels; ``number`` tells episodes apart of which none joins the replay."""
+        self.environment.reseed(self.seed, len(self.replay) + number)
+        (episode,) = rollout([self.environment], policy)
+        return episode, self.pool.label(episode)
 
-        Where the actor cannot do what the source agent does, there is nothing to be lost, and it is let go. What is
-        worth half of a good source episode is held in full. The mean over the rounds: single episodes are won by luck.
-        """
+    def remember(self, episode: Episode, labels: ReplayLabels) -> None:
+        """Into the replay with it."""
+        self.replay.add(episode)
+        self.labels.append(labels.rate)
         if not self.given:
-            return
-        anchor = copy.deepcopy(self.agent)
-        self.restore_round(self.best_round, anchor)
-        self.anchor = Anchor(anchor)
-        trained = [r.inferred_return for r in self.rounds[len(self.given) :]]
-        # A source that was never paid anything is no measure of what was trained.
-        half = 0.5 * self.known.good_return
-        worth = float(np.mean(trained)) / half if trained and half > 0 else 1.0
-        self.learner.behavior.anchor = self.settings.anchor * min(1.0, worth)
-
-    @property
-    def best_round(self) -> int:
-        """The round with the highest inferred return so far."""
-        return int(np.argmax([r.inferred_return for r in self.rounds]))
-
-    def roll_out(self, agent: Agent, episodes: int, *, keep: bool) -> tuple[float, float]:
-        """Inferred return and confidence of the agent as it is judged, means over episodes.
-
-        With ``keep`` they join the replay, and every second one has all of the actor's noise: it shows the world model
-        and the reward what lies beside the policy's path. It counts like the others: a score needs episodes more.
-        """
-        returns, confidences = [], []
-        for number in range(episodes):
-            explores = keep and number % 2 == 1
-            # Where nothing is kept the replay does not grow, but every episode is to begin elsewhere.
-            self.environment.reseed(self.seed, len(self.replay) + (0 if keep else number))
-            policy = agent.policy(noise=1.0 if explores else None, seed=int(self.rng.integers(2**31)))
-            (episode,) = rollout([self.environment], policy)
-            labels = self.pool.label(episode)
-            returns.append(float(labels.rate[1:].sum()) * self.environment.action_repeat)
-            confidences.append(float(labels.confidence.mean()))
-            self.final_steps += 0 if keep else episode.steps
-            if keep:
-                self.replay.add(episode)
-                self.labels.append(labels.rate)
-        if keep and not self.given:
             # A model that began from nothing; one that began as the source's was trained in the source's units.
             self.agent.model.fit_units(self.replay.observations())
-        return float(np.mean(returns)), float(np.mean(confidences))
+
+    def inferred_return(self, played: list[ReplayLabels]) -> float:
+        """The mean return of some episodes, as far as the labels tell."""
+        return float(np.mean([labels.rate[1:].sum() for labels in played])) * self.environment.action_repeat
+
+    def _seed(self) -> int:
+        return int(self.rng.integers(2**31))
 
     def realign(self) -> None:
         """Search the re-enactments of some segments anew, with the policy's own ideas in the population."""
@@ -283,7 +262,7 @@ class Refinement:
         # places them. What a policy newly does is overrated by a reward that has seen the target's replay alone.
         placed = self.reenactor.place(self.known.frames.prefix, self.generator).feature
         paid = torch.from_numpy(self.known.frames.rate)
-        self.imagined = (
+        self.imagined = Labelled(
             torch.cat([latent.feature.transpose(0, 1).flatten(0, 1), placed]),
             torch.cat([torch.from_numpy(self.alignments.rate).flatten(), paid]),
             torch.cat([torch.from_numpy(weight.astype(np.float32)).flatten(), torch.ones_like(paid)]),
@@ -294,11 +273,15 @@ class Refinement:
     def ship(self) -> None:
         """Leave the agent with the policy whose inferred return is best, judged on fresh episodes."""
         scores = np.array([r.inferred_return for r in self.rounds])
-        finalists = np.argsort(-scores, kind="stable")[: self.settings.finalists]
         self.final_scores: dict[int, float] = {}
-        for number in finalists:
+        for number in np.argsort(-scores, kind="stable")[: self.settings.finalists].tolist():
             self.take_up(number)
-            self.final_scores[int(number)], _ = self.roll_out(self.agent, self.settings.final_episodes, keep=False)
+            fresh = [
+                self.roll_out(self.agent.policy(seed=self._seed()), count)
+                for count in range(self.settings.final_episodes)
+            ]
+            self.final_scores[number] = self.inferred_return([labels for _, labels in fresh])
+            self.final_steps += sum(episode.steps for episode, _ in fresh)
         self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
         self.take_up(self.shipped)
 
@@ -310,14 +293,10 @@ class Refinement:
         return max(numbers, key=lambda n: (self.final_scores.get(n, -math.inf), self.rounds[n].inferred_return))
 
     def take_up(self, number: int) -> None:
-        """Go back to the agent and the reward ensemble of a round."""
-        self.restore_round(number, self.agent)
+        """Go back to the agent and the reward head of a round."""
+        self.agent.load_state_dict(self.snapshots[number].agent)
+        self.agent.pace = self.snapshots[number].pace
         self.reward.load_state_dict(self.snapshots[number].reward)
-
-    def restore_round(self, number: int, agent: Agent) -> None:
-        """Make the agent what it was in a round."""
-        agent.load_state_dict(self.snapshots[number].agent)
-        agent.pace = self.snapshots[number].pace
 
     # -- what is left behind ------------------------------------------------------------------------------------------
 
@@ -335,9 +314,9 @@ class Refinement:
         return table
 
     def policies(self) -> dict[str, Any]:
-        """What the evaluation looks at: every round's agent, the count of steps, and a reward ensemble.
+        """What the evaluation looks at: every round's agent, the count of steps, and a reward head.
 
-        The ensemble is the shipped round's, or where the source agent is shipped, the best other round's, ``trained``.
+        The head is the shipped round's, or where the source agent is shipped, the best other round's, ``trained``.
         """
         return {
             "rounds": [self.agent.artefact() | {"weights": s.agent, "pace": s.pace} for s in self.snapshots],
@@ -353,9 +332,7 @@ class Refinement:
         return {
             "agent": dict(self.agent.state_dict()),
             "reward": dict(self.reward.state_dict()),
-            "novelty": dict(self.novelty.state_dict()),
             "learner": self.learner.state(),
-            "reward_learner": self.reward_learner.optimizer.state_dict(),
             "belief": self.belief.state(),
             "generator": self.generator.get_state(),
             "rng": self.rng.bit_generator.state,
@@ -364,7 +341,7 @@ class Refinement:
             "snapshots": [tuple(snapshot) for snapshot in self.snapshots],
             "losses": self.losses,
             "alignments": tuple(self.alignments),
-            "imagined": self.imagined,
+            "imagined": tuple(self.imagined),
             "replay": self.replay.state(self.explored),
             "labels": self.labels[self.explored :],
         }
@@ -373,9 +350,7 @@ class Refinement:
         """Take up ``state()``."""
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
-        self.novelty.load_state_dict(state["novelty"])
         self.learner.restore(state["learner"])
-        self.reward_learner.optimizer.load_state_dict(state["reward_learner"])
         self.belief.restore(state["belief"])
         self.generator.set_state(state["generator"])
         self.rng.bit_generator.state = state["rng"]
@@ -383,8 +358,8 @@ class Refinement:
         self.rounds = [Round(*row) for row in state["rounds"]]
         self.snapshots = [Snapshot(*snapshot) for snapshot in state["snapshots"]]
         self.alignments = Alignments(*state["alignments"])
-        self.imagined = tuple(state["imagined"])
+        self.imagined = Labelled(*state["imagined"])
         self.replay.restore(state["replay"])
-        self.labels = self.pool.revise(self.replay.episodes, self.labels + state["labels"])
-        if self.rounds:
-            self.move_anchor()
+        # A labeller that learns did so at the end of the last round, from what there was then.
+        labels, known = self.labels + state["labels"], self.explored + len(self.rounds) * self.episodes_per_round
+        self.labels = self.pool.revise(self.replay.episodes[:known], labels[:known]) + labels[known:]

@@ -14,7 +14,7 @@ from telepath.baselines.catalogue import make_labeller
 from telepath.config import Params
 from telepath.envs.rollout import seed_episodes
 from telepath.settings import DreamerSettings
-from telepath.transfer.knowledge import Knowledge, good_return
+from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import segments_of
 from telepath.transfer.target import Refinement
 from tests.baselines.conftest import Point
@@ -72,7 +72,6 @@ def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinem
             Knowledge(
                 segments_of(labels, transfer.source, tiny.label, 2),
                 choose_frames(transfer.source, 20, 3, 2, np.random.default_rng(0)),
-                good_return(transfer.source),
                 None,
             ),
             labels._replace(replay=[labeller.label(episode) for episode in transfer.exploration]),
@@ -120,8 +119,7 @@ def test_one_taken_up_from_a_checkpoint_ends_in_the_same_bits(refine: Callable[[
 
 def test_what_the_imagination_says_changes_nothing(refine: Callable[[], Refinement]) -> None:
     plain, bent = refine(), refine()
-    feature, rate, weight = bent.imagined
-    bent.imagined = feature, rate + 1000, weight
+    bent.imagined = bent.imagined._replace(rate=bent.imagined.rate + 1000)
     for refinement in (plain, bent):
         for _ in range(6):
             refinement.update()

@@ -3,12 +3,10 @@ import torch
 from torch import Tensor, nn
 
 from telepath.dreamer.behavior import (
-    Actor,
     Behavior,
     Experience,
     Horizon,
     behavior_loss,
-    departure,
     imagine,
     lambda_returns,
     replayed_value_loss,
@@ -175,12 +173,3 @@ def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(
 
     assert critic_loss(50.0) == pytest.approx(0.5 * (5 - 0.9 * 5) ** 2, rel=1e-3)
     assert critic_loss(-50.0) == pytest.approx(0.5 * 5**2, rel=1e-3)
-
-
-def test_departure_compares_the_last_states_with_what_is_wanted_there(small: DreamerSettings) -> None:
-    torch.manual_seed(0)
-    actor = Actor(6, 2, small)
-    feature = torch.randn(5, 3, 6)
-    wanted = actor(feature).mean.detach()[2:]
-    assert departure(actor, feature, wanted).item() == 0
-    assert departure(actor, feature, wanted + 0.5).item() == pytest.approx(0.25)

@@ -92,7 +92,7 @@ def test_the_behavior_gets_states_rates_and_ends_of_one_and_the_same_batch(small
     class Watching:
         def look(self) -> None: ...
 
-        def update(self, experience: Experience, *, improve: bool) -> dict[str, float]:
+        def update(self, experience: Experience) -> dict[str, float]:
             seen.append(experience)
             return {}
 
@@ -100,12 +100,11 @@ def test_the_behavior_gets_states_rates_and_ends_of_one_and_the_same_batch(small
     for number in range(4):
         marks = torch.full((3, 2, 1), float(number))
         batch = Batch(marks, marks, marks[..., 0], marks[..., 0], marks[..., 0], np.zeros(2), np.zeros(2))
-        learner.update(batch, marks[..., 0], wanted=lambda marks=marks: marks)  # type: ignore[misc]
+        learner.update(batch, marks[..., 0])
     assert len(seen) == 3
-    for number, (states, rate, terminal, wanted) in enumerate(seen):
+    for number, (states, rate, terminal) in enumerate(seen):
         assert rate is not None
-        assert wanted is not None
-        assert {float(part.mean()) for part in (states.deter, rate, terminal, wanted)} == {number}
+        assert {float(part.mean()) for part in (states.deter, rate, terminal)} == {number}
 
 
 # -- where an episode begins ------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import WorldModel
 from telepath.settings import DreamerSettings
-from telepath.transfer.novelty import Cautious, Disagreement
+from telepath.transfer.novelty import Disagreement
 
 
 @pytest.fixture
@@ -31,18 +31,3 @@ def learnt(small: DreamerSettings) -> tuple[Disagreement, Tensor, Tensor]:
 def test_disagreement_is_high_where_nothing_was_learnt(learnt: tuple[Disagreement, Tensor, Tensor]) -> None:
     disagreement, near, far = learnt
     assert disagreement(far).mean() > 5 * disagreement(near).mean()
-
-
-def test_what_is_as_well_known_as_the_replay_costs_nothing(learnt: tuple[Disagreement, Tensor, Tensor]) -> None:
-    disagreement, near, far = learnt
-
-    class Paid(nn.Module):
-        def forward(self, feature: Tensor) -> Tensor:
-            return torch.full(feature.shape[:-1], 0.5)
-
-    cautious = Cautious(Paid(), disagreement, caution=2.0)
-    known = disagreement(near) <= 1
-    assert known.any()
-    assert (cautious(near)[known] == 0.5).all()
-    torch.testing.assert_close(cautious(far), 0.5 - 2 * (disagreement(far) - 1))
-    assert cautious(far).mean() < -5

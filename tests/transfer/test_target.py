@@ -1,3 +1,7 @@
+import itertools
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,19 +9,20 @@ import torch
 from telepath.alignment import reenact
 from telepath.alignment.belief import BeliefLearner, BeliefNet
 from telepath.alignment.diagonals import dtw_diagonals
+from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.alignment.segments import FrameScale, Segments, choose_frames
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import departure
+from telepath.dreamer.behavior import RewardHead
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings
-from telepath.transfer.knowledge import Knowledge, good_return
+from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
-from telepath.transfer.reward import RewardEnsemble, RewardLearner
+from telepath.transfer.reward import Labelled, label_loss
 from telepath.transfer.target import Refinement, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 
@@ -78,7 +83,6 @@ class Transfer:
         known = Knowledge(
             segments_of(labels, self.source, self.tiny.label, 2),
             choose_frames(self.source, 20, 3, 2, np.random.default_rng(0)),
-            good_return(self.source),
             source_agent,
         )
         return Refinement(
@@ -229,14 +233,14 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     transfer = Transfer(tiny)
     torch.manual_seed(7)
     source = Agent("point", 2, 1, tiny.dreamer)
-    refinement, roll_out = transfer.refinement(source), Refinement.roll_out
+    refinement, score = transfer.refinement(source), Refinement.inferred_return
 
-    def flatter_the_source(self: Refinement, agent: Agent, episodes: int, *, keep: bool) -> tuple[float, float]:
-        score, confidence = roll_out(self, agent, episodes, keep=keep)
-        known = torch.equal(agent.behavior.steady.net[0].weight, source.behavior.steady.net[0].weight)  # type: ignore[arg-type]
-        return score + 1000 * known, confidence
+    def flatter_the_source(self: Refinement, played: list[ReplayLabels]) -> float:
+        steady = self.snapshots[-1].agent if len(self.rounds) < tiny.target.rounds else self.agent.state_dict()
+        name = "behavior.steady.net.0.weight"
+        return score(self, played) + 1000 * torch.equal(steady[name], source.state_dict()[name])
 
-    monkeypatch.setattr(Refinement, "roll_out", flatter_the_source)
+    monkeypatch.setattr(Refinement, "inferred_return", flatter_the_source)
     progress = Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert [r.updates for r in refinement.rounds[:2]] == [0, 0], "at every step, then at its own pace"
@@ -245,60 +249,42 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     assert progress.count == refinement.update_budget
     assert refinement.shipped in (0, 1)
     assert refinement.agent.pace == 1 + refinement.shipped
-    assert refinement.best_trained > 1, "the reward ensemble to look at is one that was trained"
+    assert refinement.best_trained > 1, "the reward head to look at is one that was trained"
     for one, other in zip(refinement.agent.parameters(), source.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_the_actor_waits_until_reward_and_critic_have_had_their_first_updates(tiny: Params) -> None:
-    refinement = Transfer(tiny).refinement()
-    behavior = refinement.agent.behavior
-    actor, critic = copy_of(behavior.actor), copy_of(behavior.critic)
-    for _ in range(tiny.target.first_updates):
-        refinement.update()
-    assert all(torch.equal(value, actor[name]) for name, value in behavior.actor.state_dict().items())
-    assert not all(torch.equal(value, critic[name]) for name, value in behavior.critic.state_dict().items())
-    refinement.update()
-    assert not all(torch.equal(value, actor[name]) for name, value in behavior.actor.state_dict().items())
-
-
-def test_with_a_source_agent_the_actor_first_learns_to_do_the_same_as_that(tiny: Params) -> None:
+def test_actor_and_critic_begin_from_nothing_and_the_world_model_does_not(tiny: Params) -> None:
     torch.manual_seed(7)
     source = Agent("point", 2, 1, tiny.dreamer)
-    for parameter in source.behavior.steady.parameters():
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    longer = tiny.model_copy(update={"target": tiny.target.model_copy(update={"first_updates": 100})})
-    refinement = Transfer(longer).refinement(source)
-    for given in refinement.given:
-        refinement.finish_round(given)
-    away = []
-    for _ in range(100):
-        refinement.update()
-        states, *_, wanted = refinement.learner.experience  # type: ignore[misc]
-        away.append(departure(refinement.agent.behavior.actor, states.feature, wanted).item())
-    assert np.mean(away[-10:]) < 0.3 * away[0]
+    transfer = Transfer(tiny)
+    model, behavior = copy_of(transfer.agent.model), copy_of(transfer.agent.behavior)
+    refinement = transfer.refinement(source)
+    assert all(torch.equal(value, model[name]) for name, value in refinement.agent.model.state_dict().items())
+    weights = refinement.agent.behavior.actor.net[0].weight
+    assert not torch.equal(weights, behavior["actor.net.0.weight"])
+    assert not torch.equal(weights, source.behavior.actor.net[0].weight)  # type: ignore[arg-type]
 
 
-def test_the_anchor_is_the_best_round_so_far_and_holds_as_far_as_the_actor_is_worth_it(
+def test_every_second_episode_of_a_round_explores_and_they_are_spread_over_its_updates(
     tiny: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([3.0, 5.0, 2.0, 9.0, 1.0])
-    monkeypatch.setattr(Refinement, "roll_out", lambda self, agent, episodes, *, keep: (next(scores), 1.0))
-    torch.manual_seed(7)
-    refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
-    refinement.known = refinement.known._replace(good_return=8.0)  # half of which is held in full
-    paces, pulls = [], []
-    for number in range(5):
-        for parameter in refinement.agent.behavior.parameters():
-            parameter.data += 1
-        refinement.finish_round(refinement.given[number] if number < 2 else refinement.agent)
-        assert refinement.anchor is not None
-        paces.append(refinement.anchor.agent.pace)
-        pulls.append(refinement.learner.behavior.anchor / tiny.target.anchor)
-    assert paces == [1, 2, 2, 1, 1]
-    assert pulls == [1, 1, 2 / 4, 1, 4 / 4]
-    for name, value in refinement.anchor.agent.state_dict().items():  # type: ignore[union-attr]
-        assert torch.equal(value, refinement.snapshots[3].agent[name])
+    refinement = Transfer(tiny).refinement()
+    when = dict[str, list[int]](explorer=[], policy=[])
+    for name, calls in when.items():
+        make = getattr(Agent, name)
+
+        def asked(self: Agent, *, seed: int, make: Any = make, calls: list[int] = calls) -> Any:
+            calls.append(refinement.updates)
+            return make(self, seed=seed)
+
+        monkeypatch.setattr(Agent, name, asked)
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    ends = [refinement.updates_due(number) for number in range(5)]
+    assert when["policy"][:-2] == ends[1:], "the policy as it is judged, at the end of each round"
+    assert when["policy"][-2:] == [ends[-1]] * tiny.target.finalists
+    middles = [(begin + end) / 2 for begin, end in itertools.pairwise(ends)]
+    assert when["explorer"] == [math.ceil(middle) for middle in middles]
 
 
 @pytest.mark.parametrize("with_source", [False, True])
@@ -320,30 +306,16 @@ def test_a_refinement_taken_up_from_a_checkpoint_ends_in_the_same_bits(
     assert straight.diary().equals(resumed.diary())
 
 
-def test_the_reward_ensemble_is_cautious_where_no_label_was_near(params: Params, small: DreamerSettings) -> None:
+def test_the_head_learns_labels_and_a_label_of_no_weight_teaches_nothing(small: DreamerSettings) -> None:
     torch.manual_seed(0)
-    settings = params.target.model_copy(update={"members": 5, "pessimism": 1.0})
-    reward = RewardEnsemble(8, small, settings)
-    learner = RewardLearner(reward, settings)
-    near, far = 0.3 * torch.randn(256, 8), 4 + torch.randn(256, 8)
-    rate, weight = torch.sigmoid(near[:, 0]), torch.ones(256)
-    for _ in range(400):
-        error = learner.update((near, rate, weight), (near, rate, torch.zeros(256)))
-    assert error < 1e-3
-    gap = (reward.members(far).mean(0).squeeze(-1) - reward(far)).mean()
-    assert gap > 5 * (reward.members(near).mean(0).squeeze(-1) - reward(near)).mean()
-
-
-def test_no_reward_is_higher_or_lower_than_the_source_ever_paid(params: Params, small: DreamerSettings) -> None:
-    torch.manual_seed(0)
-    reward = RewardEnsemble(4, small, params.target, (0.0, 0.25))
-    rate = reward(10 * torch.randn(500, 4)).detach()
-    assert float(rate.min()) == 0
-    assert float(rate.max()) == 0.25
-
-
-def test_a_label_of_no_weight_teaches_nothing(params: Params, small: DreamerSettings) -> None:
-    torch.manual_seed(0)
-    reward = RewardEnsemble(4, small, params.target)
-    feature = torch.randn(32, 4)
-    assert reward.error(feature, torch.full((32,), 1e6), torch.zeros(32)).item() == 0
+    reward = RewardHead(4, small)
+    optimizer = torch.optim.Adam(reward.parameters(), 1e-2)
+    feature = torch.randn(256, 4)
+    rate, weight = torch.sigmoid(feature[:, 0]), (feature[:, 1] > 0).float()
+    labels = Labelled(feature, rate * weight + 1e3 * (1 - weight), weight)
+    for _ in range(300):
+        label_loss(reward, labels.take(torch.randint(256, (64,)))).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert label_loss(reward, labels).item() < 1e-3
+    assert label_loss(reward, labels._replace(weight=torch.zeros(256))).item() == 0
