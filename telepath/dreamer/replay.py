@@ -46,9 +46,9 @@ class Recency(NamedTuple):
     steps: int
 
     @staticmethod
-    def of(settings: DreamerSettings) -> "Recency":
-        """As the settings have it."""
-        return Recency(settings.recent, settings.recent_steps)
+    def of(settings: DreamerSettings, rate_ratio: float = 1.0) -> "Recency":
+        """As the settings have it, where ``rate_ratio`` steps last as long as one of theirs: the same in seconds."""
+        return Recency(settings.recent, round(settings.recent_steps * rate_ratio))
 
 
 class Replay:

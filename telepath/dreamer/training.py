@@ -69,7 +69,7 @@ class OnlineTraining:
             ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
             BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, rate_ratio),
         )
-        self.replay = Replay(episodes, Recency.of(dreamer))
+        self.replay = Replay(episodes, Recency.of(dreamer, rate_ratio))
         self.agent.model.fit_units(self.replay.observations())
         self.seed_episodes, self.seed_steps = len(episodes), self.replay.steps
         if self.collect_budget < self.seed_steps:

@@ -103,7 +103,7 @@ class Refinement:
         )
         self.given = known.agents(ratio)
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
-        self.replay = Replay(exploration, Recency.of(dreamer))
+        self.replay = Replay(exploration, Recency.of(dreamer, ratio))
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from telepath.config import Params
 from telepath.dreamer.replay import Recency, Replay, gather
 from telepath.errors import UserError
 from tests.conftest import counting_episode
@@ -75,3 +76,9 @@ def test_a_share_of_the_windows_comes_from_the_last_episodes() -> None:
     # Half at random, of which a fifth falls on the last two, and the other half on these alone.
     assert np.mean(chosen >= 8) == pytest.approx(0.5 + 0.5 * 0.2, abs=0.03)
     assert set(chosen) == set(range(10))
+
+
+def test_what_counts_as_recent_lasts_as_long_at_any_rate(params: Params) -> None:
+    settings = params.dreamer.model_copy(update={"recent": 0.5, "recent_steps": 30})
+    assert Recency.of(settings) == Recency(0.5, 30)
+    assert Recency.of(settings, 2.0) == Recency(0.5, 60)
