@@ -1,8 +1,8 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
-It is the source's own training, paid with labels: every second episode of a round is the actor's as it explores, spread
-over the round's updates of world model, reward, belief and behavior. At the end of the round the policy as it is judged
-is rolled out; what the labels say of that is the round's score. Then some re-enactments are searched anew. When all
+It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
+the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged; what
+the labels say of it is the round's score. Then some re-enactments are searched anew. When all
 rounds are over the best are rolled out again, and the one whose inferred return is highest is shipped.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
@@ -182,8 +182,8 @@ class Refinement:
 
     @property
     def explorers(self) -> int:
-        """Episodes of a trained round in which the actor explores: every second one."""
-        return self.episodes_per_round // 2
+        """Episodes of a trained round in which the actor explores: all but the last."""
+        return self.episodes_per_round - 1
 
     def explore(self) -> None:
         """An episode of the exploring actor, when the next is due: they are spread evenly over the round's updates."""
