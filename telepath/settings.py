@@ -239,9 +239,9 @@ class LabelSettings(Settings):
 class TargetSettings(Settings):
     """Refinement of the target policy.
 
-    A round: as many updates as its episodes ask for, ``first_updates`` in the first; then roll-outs, labels for them,
-    and ``realign`` segments re-enacted anew. ``finalists`` of the rounds' policies are rolled out ``final_episodes``
-    times more; the inferred return decides which is shipped.
+    ``first_updates`` come before the actor's first round. A round: episodes, labels for them, as many updates as they
+    ask for, and ``realign`` segments re-enacted anew. ``finalists`` of the rounds' policies are rolled out
+    ``final_episodes`` times more; the inferred return decides which is shipped.
 
     ``imagined_weight``: of ``imagined_batch`` labels on imagined latents against those on the replay; they are those of
     re-enactments and of ``frames`` source frames that the belief net places.

@@ -1,9 +1,9 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
 It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
-the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged; what
-the labels say of it is the round's score. Then some re-enactments are searched anew. When all
-rounds are over the best are rolled out again, and the one whose inferred return is highest is shipped.
+the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged;
+what the labels say of it is the round's score. Then some re-enactments are searched anew. When all rounds are over the
+best are rolled out again, and the one whose inferred return is highest is shipped.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -116,13 +116,13 @@ class Refinement:
 
     # -- the schedule -------------------------------------------------------------------------------------------------
 
-    def updates_due(self, rounds: float) -> int:
+    def updates_due(self, rounds: int) -> int:
         """Updates that must have been made when ``rounds`` rounds are over; what was given is rolled out before any."""
         trained = rounds - len(self.given)
         if trained <= 0:
             return 0
         per_round = self.update_ratio * self.episodes_per_round * self.environment.episode_steps
-        return self.settings.first_updates + round((trained - 1) * per_round)
+        return self.settings.first_updates + round(trained * per_round)
 
     @property
     def update_budget(self) -> int:
@@ -186,10 +186,13 @@ class Refinement:
         return self.episodes_per_round - 1
 
     def explore(self) -> None:
-        """An episode of the exploring actor, when the next is due: they are spread evenly over the round's updates."""
-        begin, end = (self.updates_due(len(self.rounds) + more) for more in (0, 1))
+        """An episode of the exploring actor, when the next is due: they are spread evenly over the round's updates.
+
+        What it does before its first updates would teach nobody anything.
+        """
+        begin, end = (max(self.settings.first_updates, self.updates_due(len(self.rounds) + more)) for more in (0, 1))
         done = len(self.replay) - self.explored - len(self.rounds) * self.episodes_per_round
-        if done < self.explorers and self.updates - begin >= (done + 1) * (end - begin) / (self.explorers + 1):
+        if done < self.explorers and self.updates - begin >= (done + 1) * (end - begin) / self.episodes_per_round:
             self.remember(*self.roll_out(self.agent.explorer(seed=self._seed())))
 
     def finish_round(self, agent: Agent) -> None:

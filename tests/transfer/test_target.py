@@ -1,4 +1,3 @@
-import itertools
 import math
 from typing import Any
 
@@ -244,8 +243,8 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     progress = Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert [r.updates for r in refinement.rounds[:2]] == [0, 0], "at every step, then at its own pace"
-    assert refinement.rounds[2].updates == refinement.updates_due(3) == tiny.target.first_updates
-    assert refinement.rounds[3].updates == refinement.updates_due(4) > tiny.target.first_updates
+    assert tiny.target.first_updates < refinement.rounds[2].updates == refinement.updates_due(3)
+    assert refinement.rounds[2].updates < refinement.rounds[3].updates == refinement.updates_due(4)
     assert progress.count == refinement.update_budget
     assert refinement.shipped in (0, 1)
     assert refinement.agent.pace == 1 + refinement.shipped
@@ -266,7 +265,7 @@ def test_actor_and_critic_begin_from_nothing_and_the_world_model_does_not(tiny: 
     assert not torch.equal(weights, source.behavior.actor.net[0].weight)  # type: ignore[arg-type]
 
 
-def test_every_second_episode_of_a_round_explores_and_they_are_spread_over_its_updates(
+def test_all_episodes_of_a_round_but_the_last_explore_and_are_spread_over_its_updates(
     tiny: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refinement = Transfer(tiny).refinement()
@@ -283,8 +282,8 @@ def test_every_second_episode_of_a_round_explores_and_they_are_spread_over_its_u
     ends = [refinement.updates_due(number) for number in range(5)]
     assert when["policy"][:-2] == ends[1:], "the policy as it is judged, at the end of each round"
     assert when["policy"][-2:] == [ends[-1]] * tiny.target.finalists
-    middles = [(begin + end) / 2 for begin, end in itertools.pairwise(ends)]
-    assert when["explorer"] == [math.ceil(middle) for middle in middles]
+    begins = [tiny.target.first_updates, *ends[1:-1]]
+    assert when["explorer"] == [math.ceil((begin + end) / 2) for begin, end in zip(begins, ends[1:], strict=True)]
 
 
 @pytest.mark.parametrize("with_source", [False, True])
