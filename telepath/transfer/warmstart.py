@@ -1,4 +1,7 @@
-"""What the target agent begins with: nothing, or the source agent's world model and behavior."""
+"""What the target agent begins with: nothing, or the source agent's world model and behavior.
+
+Of these it is the world model that the refinement builds on. The behavior proposes actions to the first re-enactments.
+"""
 
 import torch
 
