@@ -13,12 +13,12 @@ from telepath.alignment.belief import BeliefNet
 from telepath.alignment.rates import Rates
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.behavior import RewardHead
 from telepath.errors import UserError
 from telepath.observations import PIXELS, Observation
 from telepath.runtime.memory import GIB, demand_memory
 from telepath.transfer.memory import FLOAT, LIBRARIES, TRAINED, memory_needs, networks
 from telepath.transfer.novelty import Disagreement
-from telepath.transfer.reward import RewardEnsemble
 
 D, A = 17, 6
 
@@ -44,7 +44,7 @@ def test_the_networks_are_no_larger_than_is_said(params: Params, hidden: int) ->
     agent = Agent("any", D, A, params.dreamer)
     feature = agent.model.feature_dim
     ensembles = Disagreement(agent.model, params.dreamer, params.explore.members)
-    rewards = RewardEnsemble(feature, params.dreamer, params.target)
+    rewards = RewardHead(feature, params.dreamer)
     belief = BeliefNet(D, feature, params.belief)
     held = TRAINED * bytes_of(agent, ensembles, rewards, belief) + params.target.rounds * bytes_of(agent)
     told = sum(networks(params, D, A).values()) - LIBRARIES
