@@ -119,7 +119,7 @@ def run(main: Main) -> NoReturn:
     try:
         name = stage_name(main)
         stop_on_signals()
-        insist_on_signals()
+        insist_on_signals(name)
         execute(main, name, *sys.argv[1:2])
     except UserError as error:
         end(name, str(error), FAILED)

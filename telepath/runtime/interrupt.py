@@ -4,6 +4,7 @@ Raising at once is enough, because every file is written whole or not at all: th
 reason a stage that does not come to raise, deep in a compiler, say, may be ended where it stands.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,8 +16,8 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130
-GRACE = 3.0
-"""Seconds from a signal to the end of the process, come what may."""
+GRACE = 8.0
+"""Seconds from a signal to the end of the process, come what may; on a busy machine a decent end may take some."""
 
 
 def stop_on_signals() -> None:
@@ -26,9 +27,10 @@ def stop_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
-def insist_on_signals() -> None:
+def insist_on_signals(name: str) -> None:
     """End the process with status 130 if it has not ended by itself ``GRACE`` seconds after one of those signals.
 
+    ``name`` is who is said to be interrupted.
     Python hands a signal over only between two of its own instructions, and a compiler may keep it from that for long.
     """
     if threading.current_thread() is threading.main_thread():
@@ -36,15 +38,17 @@ def insist_on_signals() -> None:
         ear, mouth = os.pipe()
         os.set_blocking(mouth, False)
         signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-        threading.Thread(target=_insist, args=(ear,), name="insist", daemon=True).start()
+        threading.Thread(target=_insist, args=(ear, name), name="insist", daemon=True).start()
 
 
-def _insist(ear: int) -> None:
+def _insist(ear: int, name: str) -> None:
     while os.read(ear, 1)[0] not in STOPPING:
         pass
     time.sleep(GRACE)
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")  # the live line has hidden the cursor
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # the live line has hidden it
+    words = f"telepath: {name}: interrupted where it stood; a rerun goes on from its last checkpoint, if there was one"
+    with contextlib.suppress(OSError):
+        os.write(2, f"{cursor}{words}\n".encode())
     os._exit(INTERRUPTED)
 
 

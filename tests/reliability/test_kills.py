@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -130,6 +131,22 @@ def test_a_stage_dies_with_who_ordered_it_also_during_its_imports(
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+def begin_and_wait_for_a_checkpoint(victim: Queued) -> None:
+    """Queue and start the experiment, and come back with its stage somewhere in the middle."""
+    before = checkpoint(victim.project.folder)
+    with ThreadPoolExecutor(1) as pool:
+        # On a busy machine the stage may end before `dvc queue start` returns, so it is held as soon as it is at work.
+        begun = pool.submit(victim.begin)
+        while checkpoint(victim.project.folder) == before:
+            assert not begun.done() or victim.processes(), f"it ended before it was struck: {victim.why()}"
+            time.sleep(0.02)
+        _, stage = victim.stage()
+        assert stage is not None, f"it ended before it was struck: {victim.why()}"
+        stage.suspend()
+        begun.result()
+    stage.resume()
+
+
 @pytest.mark.slow
 def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -137,15 +154,10 @@ def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     victim, tally = Queued(tmp_path / "project", tmp_path / "log", "train_source"), Tally()
     victim.project.environment["TELEPATH_CHECKPOINT_SECONDS"] = "0"
-    # It must not end before `dvc queue start` returns, which takes seconds on a busy machine.
     victim.project.set(**{"source.training.first_updates": 200})
     folder = victim.project.folder
     for number, whom in ((signal.SIGKILL, "executor"), (signal.SIGTERM, "stage"), (signal.SIGKILL, "all")):
-        before = checkpoint(folder)
-        victim.begin()
-        while checkpoint(folder) == before:
-            assert victim.processes(), f"it ended before it was struck: {victim.why()}"
-            time.sleep(0.02)
+        begin_and_wait_for_a_checkpoint(victim)
         strike(victim, number, whom, tally)
     assert not tally.troubles
     assert tally.stages["train_source"] >= 2

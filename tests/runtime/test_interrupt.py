@@ -49,7 +49,7 @@ subprocess.Popen([sys.executable, "-c", sys.argv[1]]).wait()
 
 def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -87,7 +87,7 @@ interrupt.GRACE = 0.3
 # As where a signal is taken note of and no more: in a compiler, or in a callback that lets no exception out.
 interrupt._interrupt = lambda number, frame: None
 interrupt.stop_on_signals()
-interrupt.insist_on_signals()
+interrupt.insist_on_signals("toy")
 print("ready", flush=True)
 while True:
     time.sleep(1)
@@ -100,4 +100,8 @@ def test_who_does_not_come_to_raise_is_ended(number: signal.Signals) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(5) == 130
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == (
+            "telepath: toy: interrupted where it stood; a rerun goes on from its last checkpoint, if there was one\n"
+        )

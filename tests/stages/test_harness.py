@@ -381,7 +381,7 @@ def test_exit_codes(
     line: str,
 ) -> None:
     monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
-    monkeypatch.setattr("stages.harness.insist_on_signals", lambda: None)
+    monkeypatch.setattr("stages.harness.insist_on_signals", lambda name: None)
     monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
 
     def main(params: Params, context: Context) -> None:
