@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -57,26 +56,25 @@ def test_a_signal_raises_and_a_second_one_kills(number: signal.Signals) -> None:
     with start(SLEEPER, "stubborn") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        begin = time.monotonic()
         process.send_signal(number)
         assert process.stdout.readline() == "stopped\n"
         process.send_signal(number)
-        assert process.wait(5) == -number
-        assert time.monotonic() - begin < 2
+        # It would sleep for half a minute, and then end by itself with status 0.
+        assert process.wait(20) == -number
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 @pytest.mark.parametrize(
-    ("programs", "seconds"),
-    [((PARENT, SLEEPER), 3), ((PARENT_OF_LATE, LATE), 5)],
+    "programs",
+    [(PARENT, SLEEPER), (PARENT_OF_LATE, LATE)],
     ids=["asked before", "an orphan before it could ask"],
 )
-def test_no_orphan_runs_on(programs: tuple[str, str], seconds: float) -> None:
+def test_no_orphan_runs_on(programs: tuple[str, str]) -> None:
     with start(*programs) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-        _, alive = psutil.wait_procs([child], timeout=seconds)
+        _, alive = psutil.wait_procs([child], timeout=20)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
