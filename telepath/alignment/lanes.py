@@ -338,9 +338,32 @@ def _local_costs(tile: _Tile, x: Any, k: int) -> Any:
 
 
 @_inlined
-def _masked(first: Any, last: Any, j: int, local: Any) -> Any:
-    """Local costs of four rows in column j, inf outside of the band."""
-    a, b, c, d = local
+def _two_local_costs(tile: _Tile, x: int, other: int, k: int) -> Any:
+    """The same of two reference frames."""
+    a, b = _zero(), _zero()
+    if tile.weights == 0:
+        for n in range(tile.dim):
+            y = _load(tile.packed, k + n)
+            p, q = y - _broadcast(x, n), y - _broadcast(other, n)
+            a, b = _multiply_add(p, p, a), _multiply_add(q, q, b)
+    else:
+        for n in range(tile.dim):
+            y, w = _load(tile.packed, k + n), _broadcast(tile.weights, n)
+            p, q = y - _broadcast(x, n), y - _broadcast(other, n)
+            a, b = _multiply_add(w * p, p, a), _multiply_add(w * q, q, b)
+    return a, b
+
+
+@_inlined
+def _costs_in_band(tile: _Tile, x: Any, k: int, first: Any, last: Any, j: int) -> Any:
+    """Local costs of four rows in column j, inf outside of the band; where the band has two of them, only those."""
+    a, b, c, d = _inf(), _inf(), _inf(), _inf()
+    if j < first[2]:
+        a, b = _two_local_costs(tile, x[0], x[1], k)
+    elif j > last[1]:
+        c, d = _two_local_costs(tile, x[2], x[3], k)
+    else:
+        a, b, c, d = _local_costs(tile, x, k)
     if j < first[3] or j > last[0]:
         a = a if first[0] <= j <= last[0] else _inf()
         b = b if first[1] <= j <= last[1] else _inf()
@@ -393,7 +416,7 @@ def _fill_rows(tile: _Tile, i: int, j0: int, j1: int, corner: Any) -> Any:
         corner = _load(row, begin - 1 - j0)
         _store(row, begin - 1 - j0, _inf())  # this column has left the band, for these rows and all below
     for j in range(begin, end):
-        local = _masked(first, last, j, _local_costs(tile, x, (j - j0) * tile.dim))
+        local = _costs_in_band(tile, x, (j - j0) * tile.dim, first, last, j)
         corner, left = _fill_column(tile, i, rows, j, j - j0, local, corner, left)
     if end < j1:
         left = _inf(), _inf(), _inf(), _inf()
