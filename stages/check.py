@@ -17,7 +17,7 @@ from telepath.errors import UserError
 from telepath.files import write_atomically
 from telepath.runtime.memory import demand_memory
 from telepath.transfer.budget import episodes_per_round
-from telepath.transfer.memory import memory_needs
+from telepath.transfer.memory import LIBRARIES, memory_needs
 
 
 def main(params: Params, context: Context) -> None:
@@ -58,7 +58,7 @@ def main(params: Params, context: Context) -> None:
             )
     rates = Rates(task.action_repeat, params.gap.action_repeat, source.frame_seconds)
     records = 1 + max(source.episode_steps, target.episode_steps)
-    told = demand_memory(memory_needs(params, source.observation, source.action_dim, rates, records))
+    told = demand_memory(memory_needs(params, source.observation, source.action_dim, rates, records), LIBRARIES)
     print(f"telepath: check: {told}", file=sys.stderr, flush=True)
     write_atomically(CHECKED, "The settings of this run passed `python -m stages.check`.\n")
 

@@ -322,8 +322,8 @@ def labels(findings: Findings, evidence: Evidence) -> str:
     first, last = np.median(found.history[0]), np.median(found.cost)
     return (
         f"On {len(held['true']):,} held-out target steps, the inferred reward correlates "
-        f"{number(metrics['label_correlation'])} with the true one ({by_policy}). The reward model that was "
-        f"trained on it correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
+        f"{number(metrics['label_correlation'])} with the true one ({by_policy}). The reward head of "
+        f"the best trained round correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
         f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
         f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a path cell (squared "
         "differences along the warping path, in units of each dimension's spread). "
@@ -334,8 +334,7 @@ def labels(findings: Findings, evidence: Evidence) -> str:
 
 
 UNCHANGED = (
-    "**Round 0 is the source agent as it came:** nothing that was learned in the target was inferred to do better, so "
-    "the zero-shot policy is what is shipped."
+    "**This round is the source agent as it came{how}:** nothing that was learned in the target was inferred to do better."
 )
 
 
@@ -348,13 +347,15 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     else:
         judgement = f"The best would have been round {choice.best}, with {choice.best_return:.0f}"
         judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
-    first = params.setting == "with source agent" and choice.shipped == 0
+    row = evidence.diary.loc[evidence.diary["round"] == choice.shipped].iloc[0]
+    # Only the source agent's own rounds come before any update.
+    given = UNCHANGED.format(how=", held at its own pace" if choice.shipped else "") if row["updates"] == 0 else ""
     return (
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {finalists} most promising "
         f"rounds were rolled out again, its inferred return was the highest ({choice.final_score:.0f}). Its "
         f"true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} episodes. "
         f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
-        + (f" {UNCHANGED}" if first else "")
+        + (f" {given}" if given else "")
     )
 
 

@@ -241,15 +241,18 @@ class Refinement:
         return int(self.rng.integers(2**31))
 
     def realign(self) -> None:
-        """Search the re-enactments of some segments anew, with the policy's own ideas in the population."""
+        """Search the re-enactments of some segments anew, with the policy's own ideas, and keep those that are nearer."""
         count = min(self.settings.realign, len(self.known.segments))
         if count == 0:
             return
         chosen = self.rng.choice(len(self.known.segments), count, replace=False)
         seeds = self.rng.integers(2**31, size=count)
-        fresh = self.reenactor.align(self.known.segments.take(chosen), seeds, self.agent.behavior.steady)
+        segments, old = self.known.segments.take(chosen), self.alignments
+        fresh = self.reenactor.align(segments, seeds, self.agent.behavior.steady)
+        # The model has moved since the old ones were found.
+        nearer = fresh.cost < self.reenactor.replay(segments, old.noise[chosen], old.actions[chosen]).cost
         for field in ("noise", "actions"):
-            getattr(self.alignments, field)[chosen] = getattr(fresh, field)
+            getattr(old, field)[chosen[nearer]] = getattr(fresh, field)[nearer]
 
     def refresh(self) -> None:
         """Imagine and align all re-enactments under today's model: the labels of an old one would be stale."""
@@ -260,6 +263,8 @@ class Refinement:
         latent, _ = self.reenactor.latents(self.known.segments, old.noise, old.actions)
         labels = self.reenactor.settings
         null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
+        # Where many source transitions fall on one of the target it is given all that they were paid, more than any was.
+        rate = self.alignments.rate.clip(self.pool.rate.min(), self.pool.rate.max())
         weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
         # Besides what was re-enacted: source frames as they were paid, good and bad ones alike, where the belief net
         # places them. What a policy newly does is overrated by a reward that has seen the target's replay alone.
@@ -267,7 +272,7 @@ class Refinement:
         paid = torch.from_numpy(self.known.frames.rate)
         self.imagined = Labelled(
             torch.cat([latent.feature.transpose(0, 1).flatten(0, 1), placed]),
-            torch.cat([torch.from_numpy(self.alignments.rate).flatten(), paid]),
+            torch.cat([torch.from_numpy(rate).flatten(), paid]),
             torch.cat([torch.from_numpy(weight.astype(np.float32)).flatten(), torch.ones_like(paid)]),
         )
 
@@ -275,9 +280,8 @@ class Refinement:
 
     def ship(self) -> None:
         """Leave the agent with the policy whose inferred return is best, judged on fresh episodes."""
-        scores = np.array([r.inferred_return for r in self.rounds])
         self.final_scores: dict[int, float] = {}
-        for number in np.argsort(-scores, kind="stable")[: self.settings.finalists].tolist():
+        for number in self.finalists():
             self.take_up(number)
             fresh = [
                 self.roll_out(self.agent.policy(seed=self._seed()), count)
@@ -287,6 +291,15 @@ class Refinement:
             self.final_steps += sum(episode.steps for episode, _ in fresh)
         self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
         self.take_up(self.shipped)
+
+    def finalists(self) -> list[int]:
+        """The rounds with the best scores, and in any case one that was given: what harms must be found out."""
+        scores = np.array([r.inferred_return for r in self.rounds])
+        order = np.argsort(-scores, kind="stable").tolist()
+        chosen, given = order[: self.settings.finalists], [n for n in order if n < len(self.given)]
+        if given and given[0] not in chosen and len(chosen) > 1:
+            chosen[-1] = given[0]
+        return chosen
 
     @property
     def best_trained(self) -> int:

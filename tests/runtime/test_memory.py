@@ -38,8 +38,8 @@ def test_anything_else_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> N
 
 def test_needs_are_told_and_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(memory.VARIABLE, "2")
-    needs = {"source": {"a.steps": float(GIB)}, "labelling": {"b.chunk": 1.5 * GIB, "a.steps": 0.5 * GIB}}
-    assert demand_memory(needs) == "memory in GiB, at most: source 1.00, labelling 2.00; of 2.0"
-    needs["labelling"]["b.chunk"] = 2.0 * GIB
+    needs = {"source": {"a.steps": 0.5 * GIB}, "labelling": {"b.chunk": 1.0 * GIB, "a.steps": 0.5 * GIB}}
+    assert demand_memory(needs, 0.5 * GIB) == "memory in GiB, at most: source 1.00, labelling 2.00; of 2.0"
+    needs["labelling"]["b.chunk"] = 1.5 * GIB
     with pytest.raises(UserError, match=r"^params\.yaml: b\.chunk: labelling would need 2\.5 GiB .* 2\.0; lower it"):
-        demand_memory(needs)
+        demand_memory(needs, 0.5 * GIB)

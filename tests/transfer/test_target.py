@@ -22,7 +22,7 @@ from telepath.settings import DreamerSettings
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
 from telepath.transfer.reward import Labelled, label_loss
-from telepath.transfer.target import Refinement, copy_of
+from telepath.transfer.target import Refinement, Round, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 
 
@@ -251,6 +251,42 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     assert refinement.best_trained > 1, "the reward head to look at is one that was trained"
     for one, other in zip(refinement.agent.parameters(), source.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_three_lucky_rounds_do_not_keep_what_was_given_from_the_final(tiny: Params) -> None:
+    torch.manual_seed(7)
+    refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
+    nothing = Round(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    refinement.rounds = [nothing._replace(inferred_return=score) for score in (2.0, 3.0, 5.0, 4.0)]
+    assert refinement.finalists() == [2, 1], "the held source instead of round 3"
+    refinement.rounds[0] = nothing._replace(inferred_return=6.0)
+    assert refinement.finalists() == [0, 2]
+
+
+@pytest.mark.parametrize("nearer", [True, False])
+def test_a_new_search_replaces_only_what_is_farther_away(
+    tiny: Params, nearer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refinement = Transfer(tiny).refinement()
+    before = refinement.alignments.actions.copy()
+    align = Reenactor.align
+
+    def found(self: Reenactor, *arguments: Any) -> Any:
+        fresh = align(self, *arguments)
+        return fresh._replace(cost=fresh.cost + (-1e3 if nearer else 1e3), actions=fresh.actions + 0.01)
+
+    monkeypatch.setattr(Reenactor, "align", found)
+    refinement.realign()
+    changed = (refinement.alignments.actions != before).any((1, 2)).sum()
+    assert changed == (tiny.target.realign if nearer else 0)
+
+
+def test_no_imagined_label_is_more_than_the_source_was_ever_paid(tiny: Params) -> None:
+    refinement = Transfer(tiny).refinement()
+    refinement.pool.rate = refinement.pool.rate.clip(0.1, 0.2)
+    refinement.refresh()
+    assert refinement.alignments.rate.max() > 0.2, "or else this shows nothing"
+    assert refinement.imagined.rate[: refinement.alignments.rate.size].max() <= 0.2
 
 
 def test_actor_and_critic_begin_from_nothing_and_the_world_model_does_not(tiny: Params) -> None:
