@@ -15,7 +15,7 @@ repro: $(READY)
 	@$(BIN)/dvc repro --quiet --single-item report
 	@$(BIN)/python -m stages.summary
 
-# Every task and gap of reports/benchmark; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for a part.
+# Three tasks, six gaps, seed 0; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for others.
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.grid $(ARGS)
 	$(BIN)/python -m benchmarks.table

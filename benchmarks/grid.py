@@ -2,6 +2,7 @@
 
     python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
 
+By default the three tasks, their six gaps, *with source agent*, seed 0.
 ``--settings`` besides those of Telepath: "oracle", "converged oracle", and "rivals" for every rival of that cell.
 
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and

@@ -126,7 +126,7 @@ def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
         "## Shares",
         "",
         f"Interquartile mean and mean over cells and seeds, with the {CONFIDENCE:.0%} interval of the mean that "
-        "resamples seeds within cells.",
+        "resamples seeds within cells; a dash where there is one seed alone.",
         "",
         "| Telepath | over | tasks | runs | IQM | mean | interval |",
         "|---|---|---|---|---|---|---|",
@@ -138,7 +138,8 @@ def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
             for name, part in parts:
                 if len(part):
                     middle, mean, count = summary(part)
-                    scores = f"{middle:.2f} | {mean.mean:.2f} | {mean.low:.2f} to {mean.high:.2f}"
+                    interval = f"{mean.low:.2f} to {mean.high:.2f}" if part["seed"].nunique() > 1 else "–"
+                    scores = f"{middle:.2f} | {mean.mean:.2f} | {interval}"
                     lines.append(f"| {setting} | {COLUMNS[other]} | {name} | {count} | {scores} |")
     lines += [
         "",

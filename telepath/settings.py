@@ -239,10 +239,10 @@ class LabelSettings(Settings):
 class TargetSettings(Settings):
     """Refinement of the target policy.
 
-    The first of the ``rounds`` are the source agent's own, if there is one, without updates. After ``first_updates`` the
-    actor explores: the episodes of a round are spread over its updates, one in ``belief_every`` of which also trains the
-    belief net, and at its end ``realign`` segments are re-enacted anew. ``finalists`` of the rounds' policies are rolled
-    out ``final_episodes`` times more; the inferred return decides which is shipped.
+    The first of the ``rounds`` are the source agent's own, if there is one, without updates. After ``first_updates``
+    the actor explores: the episodes of a round are spread over its updates, one in ``belief_every`` of which also
+    trains the belief net, and at its end ``realign`` segments are re-enacted anew. ``finalists`` of the rounds'
+    policies are rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
 
     ``imagined_weight``: of ``imagined_batch`` labels on imagined latents against those on the replay; they are those of
     re-enactments and of ``frames`` source frames that the belief net places.

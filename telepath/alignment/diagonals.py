@@ -28,7 +28,10 @@ def dtw_tensors(
 def dtw_diagonals(
     x: Tensor, y: Tensor, window: int | None = None, *, open_end: bool = False, slope: float | None = None
 ) -> Tensor:
-    """The same in tensor operations alone: about N + M of them one after the other, on memory like that of ``y``."""
+    """The same in tensor operations alone: about N + M of them one after the other, on memory like that of ``y``.
+
+    x (S, N, D) with y (S, B, M, D) -> costs (S, B); other shapes are a ``ValueError``.
+    """
     if x.ndim != 3 or y.ndim != 4 or len(x) != len(y) or x.shape[-1] != y.shape[-1] or 0 in (*x.shape, *y.shape[2:]):
         raise ValueError(f"expected x (S, N, D) with y (S, B, M, D), got x {tuple(x.shape)} and y {tuple(y.shape)}")
     (rows, columns), batch = (x.shape[1], y.shape[2]), y.shape[:2]

@@ -18,6 +18,8 @@ Split = Literal["proportional", "mean"]
 def split_rewards(path: Array, rate: Array, length: int, ratio: float, split: Split) -> tuple[Array, Array]:
     """Rewards along a warping path (L, 2) of (source index, target index): rates (length,) and coverage (length,).
 
+    rate: (N,), what each source transition was paid, a frame; ratio: target steps a source step.
+
     *proportional* (Telepath's definition): source transition i, matched with n_i target transitions, gives each of them
     1/n_i of its reward. In rates: label_j = ratio * sum over matched i of rate_i / n_i; the total reward of the matched
     source transitions is conserved. *mean*: label_j = the mean rate of the matched source transitions, which conserves

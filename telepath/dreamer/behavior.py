@@ -152,7 +152,10 @@ class BehaviorLoss(NamedTuple):
 
 
 def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
-    """Follow the actor for ``horizon`` steps in the model; the gradient runs through dynamics and actions."""
+    """Follow the actor for ``horizon`` steps H in the model from the states ``start`` (B, ...).
+
+    The gradient runs through dynamics and actions (Hafner et al. 2020, section 3).
+    """
     latent, features, entropies = start, [start.feature], []
     for _ in range(horizon):
         policy = actor(features[-1].detach())

@@ -111,7 +111,7 @@ class Replay:
         return chosen, np.clip(start, 0, room)
 
     def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:
-        """A batch of ``batch`` windows of ``length`` records."""
+        """A batch of ``batch`` windows of ``length`` records; ``UserError`` where no episode is that long."""
         chosen, start = self.windows(batch, length, rng)
         rewarded = all(self.episodes[e].reward is not None for e in chosen)
         is_first = np.zeros((length, batch), np.float32)

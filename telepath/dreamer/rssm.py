@@ -114,12 +114,12 @@ class WorldModel(nn.Module):
         return Latent(weight.new_zeros(batch, self.deter), weight.new_zeros(batch, self.stoch))
 
     def recur(self, latent: Latent, action: Tensor) -> Tensor:
-        """The next deterministic state after ``action`` (..., A)."""
+        """The next deterministic state (..., deter) after ``action`` (..., A)."""
         inputs = F.silu(self.cell_input(torch.cat([latent.stoch, action], -1)))
         return self.cell(inputs, latent.deter)
 
     def prior(self, deter: Tensor) -> Gaussian:
-        """What the model expects of stoch before it sees the observation."""
+        """What the model expects of stoch (..., stoch) before it sees the observation, given ``deter`` (..., deter)."""
         return Gaussian.from_output(self.prior_net(deter))
 
     def posterior(self, deter: Tensor, embedding: Tensor) -> Gaussian:
@@ -177,7 +177,9 @@ class WorldModel(nn.Module):
         return Observed(states, self.prior(states.deter), Gaussian(filtered.mean, filtered.std))
 
     def imagine_step(self, latent: Latent, action: Tensor, generator: torch.Generator | None) -> Latent:
-        """One step without an observation; without a generator along the prior mean."""
+        """One step of states (..., S) after ``action`` (..., A) without an observation; without a generator along the
+        prior mean.
+        """
         deter = self.recur(latent, action)
         prior = self.prior(deter)
         return Latent(deter, prior.mean if generator is None else prior.sample(generator))

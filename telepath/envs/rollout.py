@@ -23,7 +23,7 @@ class Policy(Protocol):
         ...
 
     def act(self, observation: Array) -> Array:
-        """Actions (B, A) float32 in [-1, 1] for the observations (B, D) float32 of the present step."""
+        """Actions (B, A) float32 in [-1, 1] for the observations (B, *shape) of the present step."""
         ...
 
     def state(self) -> State:

@@ -146,9 +146,10 @@ class Environment:
         self.simulator.task.random.seed([seed, episode])
 
     def reset(self, state: Array | None = None) -> Array:
-        """Begin an episode and return its first observation.
+        """Begin an episode and return its first observation, (D,) float32 or a frame (64, 64, 3) uint8.
 
-        With ``state`` (as ``physics_state`` gives it) the bodies begin there instead of in a random state.
+        With ``state`` (as ``physics_state`` gives it) the bodies begin there instead of in a random state. Raises
+        ``UserError`` where the simulator diverges in every initial state.
         """
         self._start()
         if state is not None:
@@ -175,7 +176,7 @@ class Environment:
         self._sight.known = deque(seen if self.observation.has_frames else ())
 
     def physics_state(self) -> Array:
-        """Positions, velocities and activations of the simulator, float64: what ``reset`` can start from."""
+        """Positions, velocities and activations, (P,) float64 in the simulator's units: what ``reset`` starts from."""
         return self.physics.get_state()
 
     def step(self, action: Array) -> Step:

@@ -334,7 +334,8 @@ def labels(findings: Findings, evidence: Evidence) -> str:
 
 
 UNCHANGED = (
-    "**This round is the source agent as it came{how}:** nothing that was learned in the target was inferred to do better."
+    "**This round is the source agent as it came{how}:** nothing that was learned in the target was inferred to do "
+    "better."
 )
 
 

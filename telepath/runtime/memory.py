@@ -47,8 +47,9 @@ def group_limits() -> list[int]:
 def demand_memory(needs: Mapping[str, Mapping[str, float]], fixed: float) -> str:
     """A line that says what each part of the work needs at most and what there is.
 
-    needs: for each part what it takes in bytes, by the setting that this grows with; fixed: bytes that it takes besides,
-    whatever the settings. Parts do not run at the same time. The largest one that exceeds ``memory_limit`` is a ``UserError`` that names the setting of its largest share.
+    needs: for each part what it takes in bytes, by the setting that this grows with; fixed: bytes that it takes
+    besides, whatever the settings. Parts do not run at the same time. The largest one that exceeds ``memory_limit`` is
+    a ``UserError`` that names the setting of its largest share.
     """
     limit = memory_limit()
     totals = {part: fixed + sum(shares.values()) for part, shares in needs.items()}

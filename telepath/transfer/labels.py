@@ -47,8 +47,8 @@ class Labels(NamedTuple):
     """What the label stage leaves.
 
     scale: on which real replay was matched; origin (S, 2): where the segments were cut from the source episodes;
-    alignments: their re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost at which
-    a re-enactment counts 1/e.
+    alignments: their re-enactments; replay: labels of the exploration episodes, in their order; tau: the cost a path
+    cell at which a re-enactment counts 1/e.
     """
 
     scale: Scale

@@ -40,7 +40,7 @@ class Disagreement(nn.Module):
         return variance_of(self.ensemble(feature[..., : self.deter])) / self.usual
 
     def loss(self, latent: Latent, batch: Batch) -> Tensor:
-        """Squared error of every member; the world model is not trained by it."""
+        """Mean squared error over members, a scalar, which does not train the world model; notes the usual variance."""
         predicted = self.ensemble(latent.deter.detach())
         self.batches.add_(1).clamp_(max=MEMORY)
         self.usual.lerp_(variance_of(predicted.detach()).quantile(USUAL), 1 / self.batches)

@@ -8,7 +8,9 @@ from telepath.dreamer.behavior import RewardHead
 
 
 class Labelled(NamedTuple):
-    """Latents and what was inferred of them: feature (..., F), rate (...) and how far to trust it, weight (...)."""
+    """Latents and what was inferred of them: feature (..., F), rate (...) in reward a frame, and how far to trust it,
+    weight (...) in [0, 1].
+    """
 
     feature: Tensor
     rate: Tensor

@@ -85,7 +85,12 @@ class Refinement:
         settings: TargetSettings,
         seed: int,
     ):
-        """``agent`` is trained; ``update_ratio``: updates for each of the ``steps``, after the first ones."""
+        """``agent`` is trained, and ``belief`` with it, in ``environment``, whose reward cannot be read.
+
+        known: what of the source is known; labels: of the ``exploration`` and of the source's segments, which
+        ``reenactor`` imagines again; pool: labels what the target does from now on. steps: decisions that all rounds
+        and the choice may take; update_ratio: updates for each of those of a trained round, after the first ones.
+        """
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
         self.belief, self.reenactor, self.pool = belief, reenactor, pool
@@ -241,7 +246,7 @@ class Refinement:
         return int(self.rng.integers(2**31))
 
     def realign(self) -> None:
-        """Search the re-enactments of some segments anew, with the policy's own ideas, and keep those that are nearer."""
+        """Search some segments' re-enactments anew, with the policy's own ideas, and keep those that are nearer."""
         count = min(self.settings.realign, len(self.known.segments))
         if count == 0:
             return
@@ -263,7 +268,7 @@ class Refinement:
         latent, _ = self.reenactor.latents(self.known.segments, old.noise, old.actions)
         labels = self.reenactor.settings
         null = self.reenactor.null_cost(self.replay.episodes, labels.null_segments, np.random.default_rng(self.seed))
-        # Where many source transitions fall on one of the target it is given all that they were paid, more than any was.
+        # Where many source transitions fall on one of the target, it gets all that they were paid: more than any was.
         rate = self.alignments.rate.clip(self.pool.rate.min(), self.pool.rate.max())
         weight = self.alignments.coverage * np.exp(-self.alignments.cost / (labels.tolerance * null))[:, None]
         # Besides what was re-enacted: source frames as they were paid, good and bad ones alike, where the belief net
