@@ -31,10 +31,12 @@ import yaml
 
 from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
 from telepath.episodes import load_arrays
+from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES
 from telepath.evaluation.scores import correlation
 from telepath.runtime.device import usable_cpus
 from telepath.runtime.interrupt import stop_on_signals
+from telepath.runtime.resume import acquire
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / ".telepath"
@@ -43,10 +45,15 @@ CELLS = ROOT / "reports" / "benchmark" / "cells"
 
 
 class Workspace:
-    """A copy of the project's files that shares its cache and its checkpoints."""
+    """A copy of the project's files that shares its cache and its checkpoints, for one process."""
 
     def __init__(self, number: int | str, threads: int):
         self.folder = SHARED / "benchmark" / f"worker-{number}"
+        # Two benchmarks in one workspace would run each other's settings under the names of their own.
+        try:
+            acquire(self.folder.with_suffix(".lock"), work=f"the benchmark's {self.folder.name}")
+        except UserError as error:
+            sys.exit(f"telepath: {error}")
         shutil.rmtree(self.folder, ignore_errors=True)
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True

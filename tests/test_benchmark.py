@@ -1,5 +1,6 @@
 """The benchmark's cells are transfers that exist, and its tables count what they say."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+import benchmarks.grid as grid_module
 from benchmarks import dreamer, labelling, rivals, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.shares import Stopwatch
@@ -59,6 +61,26 @@ def finished(seed: int, setting: str, telepath: float, true: list[float], **more
     returns = {"source": [800.0, 800.0], "telepath": [telepath, telepath]}
     key = {"task": "walker-walk", "gap": "mass 1.5", "setting": setting, "seed": seed, "minutes": 3.0}
     return key | {"target_steps": 100, "returns": returns, "rounds": steps} | more
+
+
+def test_two_benchmarks_do_not_share_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid_module, "SHARED", tmp_path)
+    lock = tmp_path / "benchmark" / "worker-0.lock"
+    program = f"""
+import time
+from pathlib import Path
+from telepath.runtime.resume import acquire
+acquire(Path({str(lock)!r}))
+print(flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=grid_module.ROOT) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(SystemExit, match=rf"process {other.pid} is at work on the benchmark's worker-0; wait"):
+            grid_module.Workspace(0, 1)
+        other.kill()
+    assert not (tmp_path / "benchmark" / "worker-0").exists()
 
 
 def test_shares_and_stability_are_of_the_same_seed() -> None:

@@ -104,11 +104,14 @@ class Behavior(nn.Module):
 
 
 class Horizon(NamedTuple):
-    """How far a behavior looks ahead: imagined steps, discount gamma and lambda, each for one step."""
+    """How far a behavior looks ahead: imagined steps, discount gamma and lambda, each for one step, and what share
+    of one of the settings' steps that is.
+    """
 
     steps: int
     gamma: float
     lam: float
+    share: float = 1.0
 
     @staticmethod
     def at(settings: DreamerSettings, rate_ratio: float) -> "Horizon":
@@ -117,6 +120,7 @@ class Horizon(NamedTuple):
             math.ceil(settings.horizon * rate_ratio),
             settings.discount ** (1 / rate_ratio),
             settings.return_lambda ** (1 / rate_ratio),
+            1 / rate_ratio,
         )
 
 
@@ -196,7 +200,8 @@ def behavior_loss(
     5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12). Unlike there
     the entropy bonus is scaled too, by the widest range so far: ``entropy`` is a price in units of the rate. So where
     returns hardly differ yet, the policy explores, and a task that pays little a frame is explored longer; but one
-    that is solved, so that returns hardly differ any more, is not made noisy again.
+    that is solved, so that returns hardly differ any more, is not made noisy again. The price is one of the settings'
+    steps': an action that lasts half as long moves the return half as much, and would else be twice as noisy.
     """
     imagined = imagine(model, behavior.actor, start, horizon.steps, generator)
     future = imagined.feature[1:]
@@ -211,7 +216,7 @@ def behavior_loss(
         behavior.scale.lerp_(high - low, settings.return_scale_rate)
         torch.maximum(behavior.widest, behavior.scale, out=behavior.widest)
     scale, widest = (s.clamp(min=settings.return_floor) for s in (behavior.scale, behavior.widest))
-    actor = -(weight * (returns / scale + settings.entropy * imagined.entropy / widest)).mean()
+    actor = -(weight * (returns / scale + settings.entropy * horizon.share * imagined.entropy / widest)).mean()
     value = behavior.critic(imagined.feature[:-1].detach())
     critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
     return BehaviorLoss(actor, critic, value.detach().mean(), scale)

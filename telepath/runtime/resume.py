@@ -137,8 +137,10 @@ def sweep(folder: Path, keep: Path) -> None:
                         scratch.clear()
 
 
-def acquire(path: Path, patience: float = 0.0) -> int:
+def acquire(path: Path, patience: float = 0.0, work: str = "the same stage with the same inputs") -> int:
     """Lock the file at ``path`` for this process alone and write our pid into it; returns its descriptor.
+
+    ``work``: what the owner of the lock is said to be at.
 
     Raises ``UserError`` if another process still has it after ``patience`` seconds. Says so on stderr if it waits for
     longer than is usual.
@@ -162,7 +164,7 @@ def acquire(path: Path, patience: float = 0.0) -> int:
             owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
             waited = time.monotonic() - begin
-            why = f"{path.parent}: process {owner} is at work on the same stage with the same inputs"
+            why = f"{path.parent}: process {owner} is at work on {work}"
             if waited >= patience:
                 raise UserError(f"{why}; wait until it is done, or stop it") from None
             if waited >= PATIENCE and not told:

@@ -123,6 +123,27 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     assert paid() > before + 0.02
 
 
+def test_noise_costs_the_same_a_second_at_any_rate(small: DreamerSettings) -> None:
+    torch.manual_seed(0)
+    model = WorldModel(3, 2, small)
+    behavior = Behavior(model.feature_dim, 2, small)
+    states = model.initial(4)
+
+    def price(ratio: float) -> float:
+        losses = []
+        for entropy in (0.0, 1.0):
+            behavior.scale.fill_(1.0)
+            behavior.widest.fill_(1.0)
+            settings = small.model_copy(update={"entropy": entropy})
+            horizon = Horizon.at(settings, ratio)._replace(steps=3)
+            generator = torch.Generator().manual_seed(0)
+            loss = behavior_loss(model, behavior, states, FirstFeature(), horizon, settings, generator)
+            losses.append(float(loss.actor.detach()))
+        return losses[1] - losses[0]
+
+    assert price(2.0) == pytest.approx(price(1.0) / 2, rel=0.02)
+
+
 def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
