@@ -413,38 +413,41 @@ def test_works_where_nothing_can_be_written(tmp_path):
 
 
 FRESH = """
-import time, numpy as np
+import numpy as np
 from telepath.alignment.dtw import dtw_batch
+from telepath.alignment.lanes import warp
 random = np.random.default_rng(5)
 x, y = random.standard_normal((21, 17), dtype=np.float32), random.standard_normal((40, 23, 17), dtype=np.float32)
-begin = time.process_time()
 cost = dtw_batch(x, y, 6, open_end=True)
-print(time.process_time() - begin)
+print(warp.stats.cache_misses.total())
 print(*cost.tolist())
 """
 
 
-def fresh(folder: Path, **variables: str) -> tuple[float, np.ndarray]:
-    """Processor seconds of the first call in a process of its own, and its costs; compiled code lies in ``folder``."""
+def fresh(folder: Path, **variables: str) -> tuple[int, np.ndarray]:
+    """How often the first call of a process of its own compiled, and its costs; compiled code lies in ``folder``."""
     env = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(dtw.__file__).parents[2]), **variables}
     run = subprocess.run([sys.executable, "-c", FRESH], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    seconds, costs = run.stdout.splitlines()
-    return float(seconds), np.array(costs.split(), np.float64)
+    misses, costs = run.stdout.splitlines()
+    return int(misses), np.array(costs.split(), np.float64)
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     folder = tmp_path_factory.mktemp("compiled")
-    return folder, fresh(folder)[1]
+    misses, cost = fresh(folder)
+    assert misses == 1
+    return folder, cost
 
 
 @pytest.mark.slow
-def test_the_first_call_of_a_process_takes_half_a_second_once_compiled(compiled):
+def test_once_compiled_the_first_call_of_a_process_compiles_nothing(compiled):
+    """So that it takes less than half a second, which `benchmarks.dtw` shows."""
     folder, cost = compiled
-    seconds, again = fresh(folder)
+    misses, again = fresh(folder)
     np.testing.assert_array_equal(again, cost)
-    assert seconds < 0.5
+    assert misses == 0
 
 
 @pytest.mark.slow
