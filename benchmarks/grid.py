@@ -55,6 +55,7 @@ class Workspace:
         except UserError as error:
             sys.exit(f"telepath: {error}")
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.code = commit()
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True, capture_output=True, check=True
         )
@@ -127,6 +128,12 @@ def stop_with_us(running: "subprocess.Popen[str]") -> None:
             running.wait()
 
 
+def commit() -> str:
+    """The commit that this project's files are of; it ends in "-dirty" where they differ from it."""
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(asked, cwd=ROOT, text=True, capture_output=True, check=True).stdout.strip()
+
+
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:
     """What a finished cell tells: returns of every agent by episode, rounds, steps, label correlation."""
     data = folder / "data"
@@ -177,7 +184,10 @@ def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool)
         kept = round(minutes, 2) if main in ran else known.get("minutes")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            json.dumps({**cell._asdict(), "minutes": kept, "stage_minutes": stages, **found}, indent=1) + "\n"
+            json.dumps(
+                {**cell._asdict(), "code": workspace.code, "minutes": kept, "stage_minutes": stages, **found}, indent=1
+            )
+            + "\n"
         )
         means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
         return f"{cell.name}: {minutes:.1f} min; {means}"
