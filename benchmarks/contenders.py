@@ -100,9 +100,10 @@ def first_update(_: str) -> Contender:
     from telepath.dreamer.training import OnlineTraining
     from telepath.envs.rollout import seed_episodes
     from telepath.envs.suite import Environment
-    from telepath.runtime.device import limit_threads
+    from telepath.runtime.device import keep_memory, limit_threads
 
     limit_threads()
+    keep_memory()
     params = load(Path("params.yaml"))
     task = params.tasks[params.task]
     environment = Environment(params.task, task.action_repeat, 0)

@@ -27,7 +27,7 @@ from telepath.config import Params, load
 from telepath.episodes import save_arrays
 from telepath.errors import Fault, UserError
 from telepath.files import FULL, one_line, unwritable
-from telepath.runtime.device import be_deterministic, limit_threads
+from telepath.runtime.device import be_deterministic, keep_memory, limit_threads
 from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
 from telepath.runtime.ledger import LEDGER, session
 from telepath.runtime.live import Watcher
@@ -142,6 +142,7 @@ def execute(main: Main, name: str, item: str = "") -> Context:
     stage = read_stage(name, params, item)
     demand(stage)
     limit_threads()
+    keep_memory()
     be_deterministic()
     context = Context(stage, fingerprint(stage, params))
     # Held to the end, so that no twin writes the same outputs either.

@@ -1,5 +1,8 @@
 """Threads from the environment, and determinism."""
 
+import ctypes
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,3 +100,34 @@ def test_frames_go_to_a_gpu_where_there_is_one_and_states_do_not(monkeypatch: py
     monkeypatch.setenv("TELEPATH_DEVICE", "tpu")
     with pytest.raises(UserError, match="TELEPATH_DEVICE: 'tpu' is neither cpu nor cuda"):
         training_device(frames=True)
+
+
+FREED_AND_TAKEN_AGAIN = """
+import resource
+import torch
+from telepath.runtime.device import keep_memory
+
+def update():
+    return [torch.ones(2**20) for _ in range(4)]
+
+def faults():
+    update()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        update()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = faults()
+keep_memory()
+print(given_back, faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc has the switch")
+def test_memory_is_not_given_back_between_updates() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FREED_AND_TAKEN_AGAIN], capture_output=True, text=True, check=True, timeout=120
+    )
+    given_back, kept = map(int, ran.stdout.split())
+    assert given_back > 1000
+    assert kept < 100
