@@ -59,7 +59,7 @@ class Limits(NamedTuple):
 def imagine_along(
     start: Tensor, noise: Noise, limits: Limits, policy: Weights, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
-    """States (K + 1, B, D + S), h and s side by side, from ``start`` (B, D + S), and the entropies (K, B) of the policy."""
+    """States (K + 1, B, D + S), h and s side by side, the first one ``start`` (B, D + S); and entropies (K, B)."""
     feature, entropy = _Imagine.apply(start, noise, limits, len(policy), *policy, *dynamics)
     return feature, entropy
 
