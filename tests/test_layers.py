@@ -28,11 +28,11 @@ LAYERS = (
     ("stages",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
-ROOMS = {
+ROOMS: dict[str, str | tuple[str, ...]] = {
     "dm_control": "telepath/envs/",
     "mujoco": "telepath/envs/",
-    "numba": "telepath/alignment/",
-    "llvmlite": "telepath/alignment/",
+    "numba": ("telepath/alignment/", "telepath/dreamer/kernels.py", "telepath/runtime/compiled.py"),
+    "llvmlite": ("telepath/alignment/", "telepath/dreamer/kernels.py"),
     "OpenGL": "telepath/envs/",
     "distributed": "telepath/runtime/",
     "matplotlib": "telepath/evaluation/",

@@ -28,6 +28,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import lower_builtin, models, register_model
 
 from telepath.episodes import Array
+from telepath.runtime.compiled import compiled
 
 LANES = 16
 """Candidates in a tile."""
@@ -240,15 +241,6 @@ def _pointers(builder: Any, addresses: Any, offset: Any, kind: ir.Type) -> list[
 # The recursion
 
 
-def _compiled(function: Callable) -> Any:
-    """Numba without the GIL, cached on disk where some directory can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user's cache directory is writable
-        return njit(**options)(function)
-
-
 _inlined = njit(forceinline=True, error_model="numpy")
 
 
@@ -427,7 +419,7 @@ def _fill_rows(tile: _Tile, i: int, j0: int, j1: int, corner: Any) -> Any:
     return next_corner
 
 
-@_compiled
+@compiled
 def _warp_tile(tile: _Tile, open_begin: bool, width: int) -> None:
     """The costs of one tile, NaN for those that are not finite, filling ``width`` columns of the table at a time."""
     best, trace = _inf(), _zero()
@@ -475,7 +467,7 @@ def _place(address: int, strides: tuple[int, int, int, int], index: Array, s: in
     return address + s * strides[0] + index[s, min(b, index.shape[1] - 1)] * strides[1]
 
 
-@_compiled
+@compiled
 def warp(
     x: Array,
     finite: Array,
@@ -549,7 +541,7 @@ def warp(
                 steps[s, b + lane] = _trace(costs, j, open_begin, path[s, b + lane]) if known else 0
 
 
-@_compiled
+@compiled
 def _trace(costs: Array, j: int, open_begin: bool, path: Array) -> int:
     """The path to (N - 1, j), written forwards, its last pair repeated behind its end; returns its length."""
     i = len(costs) - 1

@@ -59,7 +59,7 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
     """Latents (M, B, ...) after actions (M, B, A), along prior means: CEM must not fish for lucky noise."""
     latent, latents = start, []
     for action in actions:
-        latent = model.imagine_step(latent, action, None)
+        latent = model.imagine_step(latent, action)
         latents.append(latent)
     return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
 
@@ -156,7 +156,7 @@ class Reenactor:
         latent = start.at(torch.arange(rows, device=actions.device).repeat_interleave(population))
         seen = []
         for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
-            latent = self.model.imagine_step(latent, action, None)
+            latent = self.model.imagine_step(latent, action)
             seen.append(self.distance.imagined(latent.feature))
         return torch.stack(seen).reshape(length, rows, population, -1)
 
@@ -172,7 +172,7 @@ class Reenactor:
         for step in noise:
             policy = actor(latent.feature)
             action = (policy.mean + policy.std * step).clamp(-1, 1)
-            latent = self.model.imagine_step(latent, action, None)
+            latent = self.model.imagine_step(latent, action)
             actions.append(action)
         return torch.stack(actions, 1).reshape(-1, *shape)
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from telepath.dreamer.networks import Bounded, Gaussian, mlp
+from telepath.dreamer.imagining import Limits, Noise, imagine_along
+from telepath.dreamer.networks import MIN_STD, Bounded, Gaussian, mlp, noise_like
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.settings import DreamerSettings
 
@@ -160,13 +161,13 @@ def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, genera
 
     The gradient runs through dynamics and actions (Hafner et al. 2020, section 3).
     """
-    latent, features, entropies = start, [start.feature], []
-    for _ in range(horizon):
-        policy = actor(features[-1].detach())
-        latent = model.imagine_step(latent, actor.sample(policy, generator), generator)
-        features.append(latent.feature)
-        entropies.append(policy.entropy())
-    return Imagined(torch.stack(features), torch.stack(entropies))
+    shape = horizon, len(start.stoch)
+    noise = Noise(
+        noise_like(start.stoch.new_empty(*shape, model.action_dim), generator),
+        noise_like(start.stoch.new_empty(*shape, model.stoch), generator),
+    )
+    limits = Limits(actor.min_std, actor.max_std, MIN_STD)
+    return Imagined(*imagine_along(start.feature, noise, limits, list(actor.net.parameters()), model.dynamics()))
 
 
 def lambda_returns(rate: Tensor, value: Tensor, discount: Tensor, lam: float, gamma: float) -> Tensor:

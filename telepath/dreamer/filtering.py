@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from telepath.dreamer.kernels import draw, draw_back, gru, gru_back, silu, silu_back
 
 
 class FilterWeights(NamedTuple):
@@ -53,62 +56,67 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, action: Tensor, embedding: Tensor, noise: Tensor, min_std: float, *tensors: Tensor) -> Any:
-        w = FilterWeights(*tensors)
+        tensors = tuple(tensor.detach() for tensor in tensors)
+        action, embedding, w = action.detach(), embedding.detach(), FilterWeights(*tensors)
         (steps, batch, _), deter, stoch = action.shape, w.deter.shape[1], w.stoch.shape[1]
+        new = action.new_empty
         # One row more than steps: row t is the state before step t, so row t + 1 is what step t leaves.
-        h, s = action.new_zeros(steps + 1, batch, deter), action.new_zeros(steps + 1, batch, stoch)
-        x_in, p_in = torch.empty_like(action), torch.empty_like(embedding)
-        x, p = torch.empty_like(action), torch.empty_like(embedding)
-        rz, n, recurrent_n = (action.new_empty(steps, batch, size * deter) for size in (2, 1, 1))
-        out, std = action.new_empty(steps, batch, 2 * stoch), torch.empty_like(noise)
+        states = new(steps + 1, batch, deter + stoch)
+        states[0] = 0
+        x_in, p_in, x, p = (torch.empty_like(each) for each in (action, embedding, action, embedding))
+        gates, out = new(steps, batch, 4, deter), new(steps, batch, 2 * stoch)
+        from_x, from_h = new(batch, 3 * deter), new(batch, 3 * deter)
+        products = from_x.view(batch, 3, deter), from_h.view(batch, 3, deter)
+        biases = w.input_bias.view(3, deter), w.recurrent_bias.view(3, deter)
         u, v, o = w.stoch.t(), w.deter.t(), w.output.t()
         gates_x, gates_h = w.input_gates.t(), w.recurrent_gates.t()
-        for t in range(steps):
-            torch.addmm(action[t], s[t], u, out=x_in[t])
-            torch.mul(x_in[t], torch.sigmoid(x_in[t]), out=x[t])
-            from_x = torch.addmm(w.input_bias, x[t], gates_x)
-            from_h = torch.addmm(w.recurrent_bias, h[t], gates_h)
-            torch.add(from_x[:, : 2 * deter], from_h[:, : 2 * deter], out=rz[t]).sigmoid_()
-            r, z = rz[t, :, :deter], rz[t, :, deter:]
-            recurrent_n[t] = from_h[:, 2 * deter :]
-            torch.addcmul(from_x[:, 2 * deter :], r, recurrent_n[t], out=n[t]).tanh_()
-            torch.lerp(n[t], h[t], z, out=h[t + 1])
-            torch.addmm(embedding[t], h[t + 1], v, out=p_in[t])
-            torch.mul(p_in[t], torch.sigmoid(p_in[t]), out=p[t])
-            torch.addmm(w.output_bias, p[t], o, out=out[t])
-            torch.add(F.softplus(out[t, :, stoch:]), min_std, out=std[t])
-            torch.addcmul(out[t, :, :stoch], std[t], noise[t], out=s[t + 1])
-        ctx.save_for_backward(h, s, x_in, p_in, x, p, rz, n, recurrent_n, out, noise, *tensors)
-        return h[1:].clone(), s[1:].clone(), out[..., :stoch].clone(), std
+        before, *later = states.unbind(0)
+        parts = (action, embedding, noise, x_in, p_in, x, p, gates, out)
+        for after, a, e, eps, x_in_t, p_in_t, x_t, p_t, gates_t, out_t in zip(
+            later, *(part.unbind(0) for part in parts), strict=True
+        ):
+            torch.addmm(a, before[:, deter:], u, out=x_in_t)
+            silu(x_in_t, x_t)
+            torch.mm(x_t, gates_x, out=from_x)
+            torch.mm(before[:, :deter], gates_h, out=from_h)
+            gru(*products, *biases, before, after, gates_t)
+            torch.addmm(e, after[:, :deter], v, out=p_in_t)
+            silu(p_in_t, p_t)
+            torch.addmm(w.output_bias, p_t, o, out=out_t)
+            draw(out_t, eps, min_std, after)
+            before = after
+        ctx.save_for_backward(states, x_in, p_in, x, p, gates, out, noise, *tensors)
+        std = F.softplus(out[..., stoch:]) + min_std
+        return states[1:, :, :deter].clone(), states[1:, :, deter:].clone(), out[..., :stoch].clone(), std
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_deter: Tensor, d_stoch: Tensor, d_mean: Tensor, d_std: Tensor) -> Any:
-        h, s, x_in, p_in, x, p, rz, n, recurrent_n, out, noise, *tensors = ctx.saved_tensors
+        states, x_in, p_in, x, p, gates, out, noise, *tensors = ctx.saved_tensors
         w = FilterWeights(*tensors)
-        steps, deter, stoch = len(noise), w.deter.shape[1], w.stoch.shape[1]
-        r, z = rz[..., :deter], rz[..., deter:]
-        # What each gradient is multiplied with, for all steps at once: dz/dh_t and so on.
-        to_z = (h[:-1] - n) * z * (1 - z)
-        to_n = (1 - z) * (1 - n.square())
-        to_r = recurrent_n * r * (1 - r)
-        to_x, to_p, to_w = silu_slope(x_in), silu_slope(p_in), torch.sigmoid(out[..., stoch:])
+        (steps, batch, stoch), deter = noise.shape, w.deter.shape[1]
+        # What reaches a step's output besides the sample drawn of it.
+        beside = torch.cat([d_mean, d_std * torch.sigmoid(out[..., stoch:])], -1)
         d_out, d_x, d_p = torch.empty_like(out), torch.empty_like(x), torch.empty_like(p)
-        d_from_x, d_from_h = (h.new_empty(*n.shape[:2], 3 * deter) for _ in range(2))
-        later_h, later_s = torch.zeros_like(h[0]), torch.zeros_like(s[0])
-        for t in reversed(range(steps)):
-            d_s = d_stoch[t] + later_s
-            torch.add(d_mean[t], d_s, out=d_out[t, :, :stoch])
-            torch.mul(torch.addcmul(d_std[t], d_s, noise[t]), to_w[t], out=d_out[t, :, stoch:])
-            torch.mul(d_out[t] @ w.output, to_p[t], out=d_p[t])
-            d_h = torch.addmm(d_deter[t] + later_h, d_p[t], w.deter)
-            d_n = torch.mul(d_h, to_n[t], out=d_from_x[t, :, 2 * deter :])
-            torch.mul(d_h, to_z[t], out=d_from_x[t, :, deter : 2 * deter])
-            torch.mul(d_n, to_r[t], out=d_from_x[t, :, :deter])
-            d_from_h[t, :, : 2 * deter] = d_from_x[t, :, : 2 * deter]
-            torch.mul(d_n, r[t], out=d_from_h[t, :, 2 * deter :])
-            later_h = torch.addmm(d_h * z[t], d_from_h[t], w.recurrent_gates)
-            torch.mul(d_from_x[t] @ w.input_gates, to_x[t], out=d_x[t])
-            later_s = d_x[t] @ w.stoch
+        d_from_x, d_from_h = (states.new_empty(steps, batch, 3 * deter) for _ in range(2))
+        d_h, d_s, later_s = (states.new_zeros(batch, size) for size in (deter, stoch, stoch))
+        parts = (states[:-1], d_deter, d_stoch, noise, beside, x_in, p_in, gates, out, d_x, d_p, d_out)
+        grids = (each.view(steps, batch, 3, deter) for each in (d_from_x, d_from_h))
+        rows = zip(*(part.unbind(0) for part in (*parts, d_from_x, d_from_h, *grids)), strict=True)
+        for row in reversed(list(rows)):
+            before, to_h, to_s, eps, to_out, x_in_t, p_in_t, gates_t, out_t, d_x_t, d_p_t, d_out_t, *d_from = row
+            torch.add(to_s, later_s, out=d_s)
+            draw_back(d_s, out_t, eps, d_out_t)
+            d_out_t += to_out
+            torch.mm(d_out_t, w.output, out=d_p_t)
+            silu_back(d_p_t, p_in_t)
+            d_h.add_(to_h).addmm_(d_p_t, w.deter)
+            gru_back(d_h, gates_t, before, *d_from[2:])
+            d_h.addmm_(d_from[1], w.recurrent_gates)
+            torch.mm(d_from[0], w.input_gates, out=d_x_t)
+            silu_back(d_x_t, x_in_t)
+            torch.mm(d_x_t, w.stoch, out=later_s)
+        h, s = states.split([deter, stoch], -1)
         gradients = FilterWeights(
             stoch=product(d_x, s[:-1]),
             input_gates=product(d_from_x, x),
@@ -120,12 +128,6 @@ class _Filter(torch.autograd.Function):
             output_bias=d_out.sum((0, 1)),
         )
         return d_x, d_p, None, None, *gradients
-
-
-def silu_slope(x: Tensor) -> Tensor:
-    """The derivative of silu: sigmoid(x) (1 + x (1 - sigmoid(x)))."""
-    gate = torch.sigmoid(x)
-    return gate * (1 + x * (1 - gate))
 
 
 def product(outer: Tensor, inner: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
+from telepath.dreamer.imagining import Dynamics
 from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, noise_like
 from telepath.observations import Observation
 from telepath.settings import DreamerSettings
@@ -176,13 +177,28 @@ class WorldModel(nn.Module):
         states = Latent(filtered.deter, filtered.stoch)
         return Observed(states, self.prior(states.deter), Gaussian(filtered.mean, filtered.std))
 
-    def imagine_step(self, latent: Latent, action: Tensor, generator: torch.Generator | None) -> Latent:
-        """One step of states (..., S) after ``action`` (..., A) without an observation; without a generator along the
-        prior mean.
-        """
+    def imagine_step(self, latent: Latent, action: Tensor) -> Latent:
+        """One step of states (..., S) after ``action`` (..., A) without an observation, along the prior mean."""
         deter = self.recur(latent, action)
-        prior = self.prior(deter)
-        return Latent(deter, prior.mean if generator is None else prior.sample(generator))
+        return Latent(deter, self.prior(deter).mean)
+
+    def dynamics(self) -> Dynamics:
+        """The weights that imagination takes."""
+        first, norm, _, last = self.prior_net
+        return Dynamics(
+            cell=self.cell_input.weight,
+            cell_bias=self.cell_input.bias,
+            input_gates=self.cell.weight_ih,
+            input_bias=self.cell.bias_ih,
+            recurrent_gates=self.cell.weight_hh,
+            recurrent_bias=self.cell.bias_hh,
+            prior=first.weight,  # type: ignore[arg-type]
+            prior_bias=first.bias,  # type: ignore[arg-type]
+            scale=norm.weight,  # type: ignore[arg-type]
+            shift=norm.bias,  # type: ignore[arg-type]
+            output=last.weight,  # type: ignore[arg-type]
+            output_bias=last.bias,  # type: ignore[arg-type]
+        )
 
 
 class WorldModelLoss(NamedTuple):

@@ -3,7 +3,8 @@
 It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
 the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged;
 what the labels say of it is the round's score. Then some re-enactments are searched anew. When all rounds are over the
-best are rolled out again, and the one whose inferred return is highest is shipped.
+best are rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, unless
+another is clearly better.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -13,6 +14,7 @@ No true reward is read: the environment raises if it is touched.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +32,7 @@ from telepath.dreamer.replay import Batch, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
-from telepath.episodes import Episode
+from telepath.episodes import Array, Episode
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
@@ -65,6 +67,22 @@ class Round(NamedTuple):
     alignment_cost: float
     reward_loss: float
     belief_loss: float
+
+
+def choose(returns: Mapping[int, Array], given: int) -> int:
+    """The round whose episodes' returns are best on the mean; rounds before ``given`` are the source agent's own.
+
+    Of these the best one is kept unless another is better by more than the standard error of the difference: that it is
+    safe is known, and a few lucky episodes must not replace it.
+    """
+    best = max(returns, key=lambda number: returns[number].mean())
+    own = [number for number in returns if number < given]
+    if not own or best in own:
+        return best
+    safe = max(own, key=lambda number: returns[number].mean())
+    spread = [found.var(ddof=1) / len(found) if len(found) > 1 else 0.0 for found in (returns[best], returns[safe])]
+    clear = returns[best].mean() - returns[safe].mean() > math.sqrt(sum(spread))
+    return best if clear else safe
 
 
 class Refinement:
@@ -216,7 +234,7 @@ class Refinement:
             Round(
                 self.replay.steps,
                 self.updates,
-                self.inferred_return(played),
+                float(self.inferred_returns(played).mean()),
                 float(np.mean([labels.confidence.mean() for labels in played])),
                 float(np.median(self.alignments.cost)),
                 self.losses["reward"],
@@ -238,9 +256,9 @@ class Refinement:
             # A model that began from nothing; one that began as the source's was trained in the source's units.
             self.agent.model.fit_units(self.replay.observations())
 
-    def inferred_return(self, played: list[ReplayLabels]) -> float:
-        """The mean return of some episodes, as far as the labels tell."""
-        return float(np.mean([labels.rate[1:].sum() for labels in played])) * self.environment.action_repeat
+    def inferred_returns(self, played: list[ReplayLabels]) -> Array:
+        """The return of each episode, as far as the labels tell."""
+        return np.array([float(labels.rate[1:].sum()) for labels in played]) * self.environment.action_repeat
 
     def _seed(self) -> int:
         return int(self.rng.integers(2**31))
@@ -285,16 +303,17 @@ class Refinement:
 
     def ship(self) -> None:
         """Leave the agent with the policy whose inferred return is best, judged on fresh episodes."""
-        self.final_scores: dict[int, float] = {}
+        returns: dict[int, Array] = {}
         for number in self.finalists():
             self.take_up(number)
             fresh = [
                 self.roll_out(self.agent.policy(seed=self._seed()), count)
                 for count in range(self.settings.final_episodes)
             ]
-            self.final_scores[number] = self.inferred_return([labels for _, labels in fresh])
+            returns[number] = self.inferred_returns([labels for _, labels in fresh])
             self.final_steps += sum(episode.steps for episode, _ in fresh)
-        self.shipped = max(self.final_scores, key=lambda number: self.final_scores[number])
+        self.final_scores = {number: float(found.mean()) for number, found in returns.items()}
+        self.shipped = choose(returns, len(self.given))
         self.take_up(self.shipped)
 
     def finalists(self) -> list[int]:

@@ -394,6 +394,8 @@ def test_works_where_nothing_can_be_written(tmp_path):
         "errors.py",
         "episodes.py",
         "files.py",
+        "runtime/__init__.py",
+        "runtime/compiled.py",
         "alignment/__init__.py",
         "alignment/dtw.py",
         "alignment/lanes.py",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import Behavior, Experience, Horizon, behavior_loss, lambda_returns
+from telepath.dreamer.behavior import Behavior, Experience, Horizon, Imagined, behavior_loss, lambda_returns
 from telepath.dreamer.learner import Learner, filtered_features
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.replay import Batch, Replay
@@ -163,14 +163,11 @@ def test_the_model_is_told_that_a_state_goes_on_unless_it_is_terminal(small: Dre
 
 
 class Steps(nn.Module):
-    """State t is followed by state t + 1, whatever is done; ``goes_on``: the chance that it is no end."""
+    """``goes_on``: the chance that a state is no end."""
 
     def __init__(self, goes_on: list[float]):
         super().__init__()
         self.goes_on = torch.tensor(goes_on)
-
-    def imagine_step(self, latent: Latent, action: Tensor, generator: torch.Generator) -> Latent:
-        return Latent(latent.deter + 1, latent.stoch)
 
     def continuation(self, feature: Tensor) -> Tensor:
         return self.goes_on[feature[..., 0].long()]
@@ -188,7 +185,16 @@ class Table(nn.Module):
         return found.unsqueeze(-1) if self.column else found
 
 
-def test_every_target_of_the_critic_belongs_to_the_state_before_its_reward(small: DreamerSettings) -> None:
+def one_after_the_other(model: Steps, actor: nn.Module, start: Latent, horizon: int, *others: Any) -> Imagined:
+    """State t is followed by state t + 1, whatever is done."""
+    feature = start.feature + torch.arange(horizon + 1.0).view(-1, 1, 1)
+    return Imagined(feature, torch.zeros(horizon, len(start.deter)))
+
+
+def test_every_target_of_the_critic_belongs_to_the_state_before_its_reward(
+    small: DreamerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telepath.dreamer.behavior.imagine", one_after_the_other)
     rate, value, slow = [7.0, 0.1, 0.5, 0.2], [0.3, 0.8, 0.6, 9.0], [8.0, 0.4, 0.9, 0.7]
     alive = [0.01, 0.9, 0.5, 0.8]
     gamma, lam = 0.9, 0.7

@@ -31,7 +31,7 @@ def test_stepwise_filtering_equals_the_sequence(model: WorldModel) -> None:
 def test_imagination_is_the_prior_of_the_same_recurrence(model: WorldModel) -> None:
     observation, action = sequence(4, 2)
     observed = model.observe(observation, action, None)
-    imagined = model.imagine_step(observed.latent.at(2), action[3], None)
+    imagined = model.imagine_step(observed.latent.at(2), action[3])
     torch.testing.assert_close(imagined.deter, observed.latent.deter[3])
     torch.testing.assert_close(imagined.stoch, observed.prior.mean[3])
 

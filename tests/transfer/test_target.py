@@ -22,7 +22,7 @@ from telepath.settings import DreamerSettings
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
 from telepath.transfer.reward import Labelled, label_loss
-from telepath.transfer.target import Refinement, Round, copy_of
+from telepath.transfer.target import Refinement, Round, choose, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 
 
@@ -232,14 +232,14 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     transfer = Transfer(tiny)
     torch.manual_seed(7)
     source = Agent("point", 2, 1, tiny.dreamer)
-    refinement, score = transfer.refinement(source), Refinement.inferred_return
+    refinement, score = transfer.refinement(source), Refinement.inferred_returns
 
-    def flatter_the_source(self: Refinement, played: list[ReplayLabels]) -> float:
+    def flatter_the_source(self: Refinement, played: list[ReplayLabels]) -> np.ndarray:
         steady = self.snapshots[-1].agent if len(self.rounds) < tiny.target.rounds else self.agent.state_dict()
         name = "behavior.steady.net.0.weight"
         return score(self, played) + 1000 * torch.equal(steady[name], source.state_dict()[name])
 
-    monkeypatch.setattr(Refinement, "inferred_return", flatter_the_source)
+    monkeypatch.setattr(Refinement, "inferred_returns", flatter_the_source)
     progress = Counting()
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert [r.updates for r in refinement.rounds[:2]] == [0, 0], "at every step, then at its own pace"
@@ -354,3 +354,21 @@ def test_the_head_learns_labels_and_a_label_of_no_weight_teaches_nothing(small: 
         optimizer.zero_grad()
     assert label_loss(reward, labels).item() < 1e-3
     assert label_loss(reward, labels._replace(weight=torch.zeros(256))).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("returns", "shipped"),
+    [
+        ({0: [500.0, 520.0], 4: [800.0, 820.0], 5: [700.0, 720.0]}, 4),
+        ({0: [500.0, 520.0], 4: [450.0, 480.0]}, 0),
+        ({0: [700.0, 900.0], 4: [720.0, 960.0]}, 0),  # 40 more, give or take 160
+        ({0: [700.0, 900.0], 1: [750.0, 950.0], 4: [820.0, 960.0]}, 1),
+        ({0: [800.0], 4: [801.0]}, 4),  # of one episode nothing is known about the spread
+        ({4: [700.0, 900.0], 5: [720.0, 960.0]}, 5),  # nothing was given
+    ],
+)
+def test_the_source_agents_own_is_kept_unless_another_is_clearly_better(
+    returns: dict[int, list[float]], shipped: int
+) -> None:
+    given = 0 if 0 not in returns else 2
+    assert choose({number: np.array(found) for number, found in returns.items()}, given) == shipped
