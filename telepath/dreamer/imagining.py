@@ -64,6 +64,25 @@ def imagine_along(
     return feature, entropy
 
 
+def mean_step(before: Tensor, action: Tensor, w: Dynamics) -> Tensor:
+    """The states (B, D + S) after those ``before`` and actions (B, A), along the prior means; no gradient runs back."""
+    (width, deter), batch = w.prior.shape, len(before)
+    new = before.new_empty
+    x, p, inverse, gates = new(batch, len(w.cell)), new(batch, width), new(batch), new(batch, 4, deter)
+    x_in = torch.addmm(w.cell_bias, torch.cat([before[:, deter:], action], 1), w.cell.t())
+    silu(x_in, x)
+    after = torch.empty_like(before)
+    products = x @ w.input_gates.t(), before[:, :deter] @ w.recurrent_gates.t()
+    parts = (part.view(-1, 3, deter) for part in (*products, w.input_bias, w.recurrent_bias))
+    from_x, from_h, bias_x, bias_h = parts
+    gru(from_x, from_h, bias_x[0], bias_h[0], before, after, gates)
+    p_in = after[:, :deter] @ w.prior.t()
+    norm_silu(p_in, w.prior_bias, w.scale, w.shift, p, inverse)
+    stoch = before.shape[1] - deter
+    torch.addmm(w.output_bias[:stoch], p, w.output[:stoch].t(), out=after[:, deter:])
+    return after
+
+
 class _Way(NamedTuple):
     """What the way back needs of K steps; the names are those of the module's docstring, sizes those of the layers."""
 

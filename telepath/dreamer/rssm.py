@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
-from telepath.dreamer.imagining import Dynamics
+from telepath.dreamer.imagining import Dynamics, mean_step
 from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, noise_like
 from telepath.observations import Observation
 from telepath.settings import DreamerSettings
@@ -177,10 +177,11 @@ class WorldModel(nn.Module):
         states = Latent(filtered.deter, filtered.stoch)
         return Observed(states, self.prior(states.deter), Gaussian(filtered.mean, filtered.std))
 
+    @torch.no_grad()
     def imagine_step(self, latent: Latent, action: Tensor) -> Latent:
-        """One step of states (..., S) after ``action`` (..., A) without an observation, along the prior mean."""
-        deter = self.recur(latent, action)
-        return Latent(deter, self.prior(deter).mean)
+        """One step of states (B, ...) after ``action`` (B, A), without an observation: along the prior mean."""
+        weights = Dynamics(*(weight.detach() for weight in self.dynamics()))
+        return Latent(*mean_step(latent.feature, action, weights).split([self.deter, self.stoch], 1))
 
     def dynamics(self) -> Dynamics:
         """The weights that imagination takes."""
