@@ -108,7 +108,8 @@ class Work:
         model = self.reenactor.model
         parts = (model.cell_input, model.cell, model.prior_net, model.decoder)
         matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
-        unused = model.prior_net[-1].weight.numel() // 2  # along the mean nobody asks for the standard deviation
+        # Along the mean nobody asks for the standard deviation, the other half of the prior's output.
+        unused = model.stoch * model.dynamics().output.shape[1]
         return 2 * (sum(matrix.numel() for matrix in matrices) - unused)
 
 
