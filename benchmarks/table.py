@@ -41,15 +41,15 @@ def load_cells(folder: Path) -> list[dict[str, Any]]:
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """task, gap, setting, seed, agent (as in ``COLUMNS``), return, low, high (over episodes), steps, minutes."""
+    """task, gap, setting, seed, agent (as in ``COLUMNS``), return, low, high (over episodes), steps, minutes, code."""
     rows = []
     for cell in cells:
         for agent, sample in cell["returns"].items():
             mean, low, high = mean_interval(sample, CONFIDENCE)
             name = cell["setting"] if agent in ("telepath", "oracle") else agent
             key = (cell["task"], cell["gap"], cell["setting"], cell["seed"], name)
-            rows.append((*key, mean, low, high, cell["target_steps"], cell["minutes"]))
-    columns = ["task", "gap", "setting", "seed", "agent", "return", "low", "high", "steps", "minutes"]
+            rows.append((*key, mean, low, high, cell["target_steps"], cell["minutes"], cell["code"]))
+    columns = ["task", "gap", "setting", "seed", "agent", "return", "low", "high", "steps", "minutes", "code"]
     return pd.DataFrame(rows, columns=columns).round(3)
 
 
@@ -110,7 +110,8 @@ def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
         "# Benchmark",
         "",
         "Mean true return over seeds (their number behind it), 20 evaluation episodes each. "
-        "`python -m benchmarks.grid` runs the cells, `python -m benchmarks.table` writes this page. A dash: not run.",
+        "`python -m benchmarks.grid` runs the cells, `python -m benchmarks.table` writes this page. A dash: not run. "
+        f"The code of each cell stands in results.csv, commits {', '.join(sorted(table['code'].unique()))}.",
         "",
         "| task | gap | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (2 + len(COLUMNS)) + "|",

@@ -59,7 +59,14 @@ def finished(seed: int, setting: str, telepath: float, true: list[float], **more
         for n, value in enumerate(true)
     ]
     returns = {"source": [800.0, 800.0], "telepath": [telepath, telepath]}
-    key = {"task": "walker-walk", "gap": "mass 1.5", "setting": setting, "seed": seed, "minutes": 3.0}
+    key = {
+        "task": "walker-walk",
+        "gap": "mass 1.5",
+        "setting": setting,
+        "seed": seed,
+        "minutes": 3.0,
+        "code": "abc1234",
+    }
     return key | {"target_steps": 100, "returns": returns, "rounds": steps} | more
 
 
