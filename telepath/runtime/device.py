@@ -61,7 +61,7 @@ def keep_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 32 * MIB)  # the most that glibc takes
-        mallopt(_TRIM_THRESHOLD, 1024 * MIB)
+        mallopt(_TRIM_THRESHOLD, 256 * MIB)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
