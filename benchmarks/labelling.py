@@ -53,7 +53,7 @@ from telepath.alignment.reenact import Alignments, Reenactor  # noqa: E402
 from telepath.alignment.segments import FrameScale, Segments  # noqa: E402
 from telepath.config import load  # noqa: E402
 from telepath.dreamer.rssm import WorldModel  # noqa: E402
-from telepath.runtime.device import usable_cpus  # noqa: E402
+from telepath.runtime.device import keep_memory, usable_cpus  # noqa: E402
 from telepath.runtime.environment import Executor  # noqa: E402
 from telepath.runtime.executor import each  # noqa: E402
 from telepath.transfer.labels import HERE, align_chunk, chunk_indices  # noqa: E402
@@ -344,6 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    keep_memory()  # as every stage does
     if options.one_size:
         print(json.dumps(one_size(options.one_size)))
         return
