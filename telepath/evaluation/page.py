@@ -335,14 +335,21 @@ def labels(findings: Findings, evidence: Evidence) -> str:
 
 UNCHANGED = (
     "**This round is the source agent as it came{how}:** nothing that was learned in the target was inferred to do "
-    "better."
+    "clearly better."
 )
 
 
 def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     """Which round, why, and whether that was a good choice."""
     choice, selection = findings.choice, findings.metrics["selection_correlation"]
-    finalists = int(evidence.diary["final_score"].notna().sum())
+    finals = evidence.diary.set_index("round")["final_score"].dropna()
+    if choice.final_score >= finals.max():
+        inferred = f"its inferred return was the highest ({choice.final_score:.0f})"
+    else:
+        inferred = (
+            f"its inferred return was {choice.final_score:.0f}; that of round {finals.idxmax()}, "
+            f"{finals.max():.0f}, is above it by less than a standard error"
+        )
     if choice.shipped == choice.best:
         judgement = "That was the best choice: no round had a higher true return"
     else:
@@ -352,9 +359,9 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     # Only the source agent's own rounds come before any update.
     given = UNCHANGED.format(how=", held at its own pace" if choice.shipped else "") if row["updates"] == 0 else ""
     return (
-        f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {finalists} most promising "
-        f"rounds were rolled out again, its inferred return was the highest ({choice.final_score:.0f}). Its "
-        f"true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} episodes. "
+        f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {len(finals)} finalists were rolled out "
+        f"again, {inferred}. Its true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} "
+        "episodes. "
         f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
         + (f" {given}" if given else "")
     )

@@ -212,6 +212,20 @@ def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Pa
         assert words in told
 
 
+def test_the_source_agents_own_that_was_kept_for_lack_of_a_clear_gain_is_said_to_be_so(
+    make_evidence: Callable[..., Evidence], params: Params
+) -> None:
+    made = make_evidence()
+    page = write_page(find(made, with_gap(params)), made, with_gap(params))
+    assert "its inferred return was the highest" in page
+    made.diary["shipped"], made.diary["final_score"] = 0, float("nan")
+    made.diary.loc[0, ["shipped", "final_score", "updates"]] = [1, 400, 0]
+    made.diary.loc[6, "final_score"] = 420
+    page = write_page(find(made, with_gap(params)), made, with_gap(params))
+    assert "When the 2 finalists were rolled out again, its inferred return was 400; that of round 6, 420," in page
+    assert "the source agent as it came" in page
+
+
 def test_nothing_paid_gives_nulls_and_still_a_page(make_evidence: Callable[..., Evidence], params: Params) -> None:
     made = make_evidence(levels=dict.fromkeys(("source", "random", "zero_shot", "telepath", "oracle"), 0.0))
     made.returns["return"] = 0.0
