@@ -280,7 +280,7 @@ def main() -> None:
     name, threads, checkout = [*sys.argv[1:], ""][:3]
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    # Ours has a thread for the world model and one for the behavior; no product is split, here or in a rival.
+    # Ours shares out whole losses between its threads; no product is split, here or in a rival.
     os.environ |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     os.environ["TELEPATH_THREADS"] = threads
     try:

@@ -88,6 +88,7 @@ class Behavior(nn.Module):
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("widest", torch.zeros(()))
         self.steady_rate, self.slow_rate = settings.steady_actor_rate, settings.slow_critic_rate
+        self.scale_rate, self.floor = settings.return_scale_rate, settings.return_floor
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -97,6 +98,17 @@ class Behavior(nn.Module):
             (self.critic.slow, self.critic.net, self.slow_rate),
         ):
             torch._foreach_lerp_(list(slow.parameters()), list(net.parameters()), rate)
+
+    @torch.no_grad()
+    def measure(self, returns: Tensor) -> "Scale":
+        """Let the scale follow the 5-95 % range of returns (...): what to scale by.
+
+        Nothing is blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12).
+        """
+        low, high = torch.quantile(returns, RETURN_RANGE.to(returns))
+        self.scale.lerp_(high - low, self.scale_rate)
+        torch.maximum(self.widest, self.scale, out=self.widest)
+        return Scale(self.scale.clamp(min=self.floor), self.widest.clamp(min=self.floor))
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -125,11 +137,48 @@ class Horizon(NamedTuple):
         )
 
 
+class Outset(NamedTuple):
+    """Where trajectories set out: detached states (B, ...), the noise on the H steps of their way, and what share they
+    are of all trajectories of the update.
+    """
+
+    start: Latent
+    noise: Noise
+    share: float = 1.0
+
+    def halves(self) -> "list[Outset]":
+        """The first half of the trajectories and the second one."""
+        parts = zip(*(part.tensor_split(2, -2) for part in (*self.start, *self.noise)), strict=True)
+        count = len(self.start.deter)
+        return [
+            Outset(Latent(deter, stoch), Noise(*noise), self.share * len(deter) / count)
+            for deter, stoch, *noise in parts
+        ]
+
+
 class Imagined(NamedTuple):
     """Imagined trajectories, time-major: feature (H+1, B, F) with the start at 0; entropy (H, B) of the policy."""
 
     feature: Tensor
     entropy: Tensor
+
+
+class Dream(NamedTuple):
+    """Imagined trajectories and what they are worth: the lambda-returns (H, B) of the states 0..H-1, and the weight of
+    each (H, B), the chance that the task has not ended before. ``share``: of all trajectories of the update.
+    """
+
+    imagined: Imagined
+    returns: Tensor
+    weight: Tensor
+    share: float
+
+
+class Scale(NamedTuple):
+    """What returns and entropy are measured by: the returns' range and the widest that it has been; scalars."""
+
+    returns: Tensor
+    widest: Tensor
 
 
 class Experience(NamedTuple):
@@ -147,25 +196,21 @@ class Experience(NamedTuple):
         return self._replace(**{name: part.to(device) for name, part in parts if part is not None})
 
 
-class BehaviorLoss(NamedTuple):
-    """Actor and critic losses to minimise, the mean imagined value for the log, and the returns' scale; scalars."""
+def set_out(model: WorldModel, start: Latent, steps: int, generator: torch.Generator) -> Outset:
+    """All trajectories of an update, from the states ``start`` (B, ...), with all the noise of their ``steps`` H.
 
-    actor: Tensor
-    critic: Tensor
-    value: Tensor
-    scale: Tensor
+    It is drawn here, before anything is divided: who works on a part draws nothing.
+    """
+    shape = steps, len(start.stoch)
+    action = noise_like(start.stoch.new_empty(*shape, model.action_dim), generator)
+    return Outset(start, Noise(action, noise_like(start.stoch.new_empty(*shape, model.stoch), generator)))
 
 
-def imagine(model: WorldModel, actor: Actor, start: Latent, horizon: int, generator: torch.Generator) -> Imagined:
-    """Follow the actor for ``horizon`` steps H in the model from the states ``start`` (B, ...).
+def imagine(model: WorldModel, actor: Actor, start: Latent, noise: Noise) -> Imagined:
+    """Follow the actor in the model from the states ``start`` (B, ...), for as many steps H as there is noise.
 
     The gradient runs through dynamics and actions (Hafner et al. 2020, section 3).
     """
-    shape = horizon, len(start.stoch)
-    noise = Noise(
-        noise_like(start.stoch.new_empty(*shape, model.action_dim), generator),
-        noise_like(start.stoch.new_empty(*shape, model.stoch), generator),
-    )
     limits = Limits(actor.min_std, actor.max_std, MIN_STD)
     return Imagined(*imagine_along(start.feature, noise, limits, list(actor.net.parameters()), model.dynamics()))
 
@@ -186,25 +231,9 @@ def lambda_returns(rate: Tensor, value: Tensor, discount: Tensor, lam: float, ga
     return torch.stack(returns[::-1])
 
 
-def behavior_loss(
-    model: WorldModel,
-    behavior: Behavior,
-    start: Latent,
-    reward: nn.Module,
-    horizon: Horizon,
-    settings: DreamerSettings,
-    generator: torch.Generator,
-) -> BehaviorLoss:
-    """Dynamics-backpropagated actor loss and critic regression on one batch of imagined trajectories.
-
-    start: (B, ...) detached states; ``reward`` maps features to rates. Returns are scaled by their running
-    5-95 % range, but never blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12). Unlike there
-    the entropy bonus is scaled too, by the widest range so far: ``entropy`` is a price in units of the rate. So where
-    returns hardly differ yet, the policy explores, and a task that pays little a frame is explored longer; but one
-    that is solved, so that returns hardly differ any more, is not made noisy again. The price is one of the settings'
-    steps': an action that lasts half as long moves the return half as much, and would else be twice as noisy.
-    """
-    imagined = imagine(model, behavior.actor, start, horizon.steps, generator)
+def dream_from(model: WorldModel, behavior: Behavior, reward: nn.Module, horizon: Horizon, outset: Outset) -> Dream:
+    """Imagine trajectories and reckon what they are worth; ``reward`` maps features to rates."""
+    imagined = imagine(model, behavior.actor, outset.start, outset.noise)
     future = imagined.feature[1:]
     with torch.no_grad():  # an end is a fact to reckon with; bending its prediction would be no way to avoid it
         discount = horizon.gamma * model.continuation(future)
@@ -212,15 +241,28 @@ def behavior_loss(
     returns = lambda_returns(reward(future), bootstrap, discount, horizon.lam, horizon.gamma)
     # A state behind a predicted end counts for nothing: weight = product of the continuations before it.
     weight = torch.cat([torch.ones_like(discount[:1]), discount[:-1] / horizon.gamma]).cumprod(0)
-    with torch.no_grad():
-        low, high = torch.quantile(returns.detach(), RETURN_RANGE.to(returns.device))
-        behavior.scale.lerp_(high - low, settings.return_scale_rate)
-        torch.maximum(behavior.widest, behavior.scale, out=behavior.widest)
-    scale, widest = (s.clamp(min=settings.return_floor) for s in (behavior.scale, behavior.widest))
-    actor = -(weight * (returns / scale + settings.entropy * horizon.share * imagined.entropy / widest)).mean()
-    value = behavior.critic(imagined.feature[:-1].detach())
-    critic = 0.5 * (weight * (value - returns.detach()).square()).mean() / scale.square()
-    return BehaviorLoss(actor, critic, value.detach().mean(), scale)
+    return Dream(imagined, returns, weight, outset.share)
+
+
+def actor_loss(dream: Dream, scale: Scale, entropy: float) -> Tensor:
+    """The negative of the return and of the entropy at a price, ``entropy`` a nat: their mean, times the dream's share.
+
+    Returns are scaled by their running 5-95 % range (Hafner et al. 2023, eq. 11-12). Unlike there the entropy bonus is
+    scaled too, by the widest range so far: its price is in units of the rate. So where returns hardly differ yet, the
+    policy explores, and a task that pays little a frame is explored longer; but one that is solved, so that returns
+    hardly differ any more, is not made noisy again.
+    """
+    worth = dream.returns / scale.returns + entropy * dream.imagined.entropy / scale.widest
+    return -(dream.weight * worth).mean() * dream.share
+
+
+def critic_loss(critic: Critic, dream: Dream, scale: Scale) -> tuple[Tensor, Tensor]:
+    """The critic's regression on the returns, and its value: means, times the dream's share. The losses of all parts of
+    an update add up to that of the whole, as those of the actor do.
+    """
+    value = critic(dream.imagined.feature[:-1].detach())
+    loss = 0.5 * (dream.weight * (value - dream.returns.detach()).square()).mean() / scale.returns.square()
+    return loss * dream.share, value.detach().mean() * dream.share
 
 
 def replayed_value_loss(

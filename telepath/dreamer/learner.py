@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,16 +11,21 @@ from torch import Tensor, nn
 
 from telepath.dreamer.behavior import (
     Behavior,
+    Dream,
     Experience,
     Horizon,
-    behavior_loss,
+    Scale,
+    actor_loss,
+    critic_loss,
+    dream_from,
     replayed_value_loss,
+    set_out,
 )
 from telepath.dreamer.replay import Batch
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
 from telepath.errors import Fault
-from telepath.runtime.device import side_by_side
+from telepath.runtime.device import shared_out, side_by_side
 from telepath.settings import DreamerSettings
 
 HeadLoss = Callable[[Latent, Batch], Tensor]
@@ -27,6 +33,12 @@ HeadLoss = Callable[[Latent, Batch], Tensor]
 
 Figures = dict[str, float]
 """Losses and values for the progress line."""
+
+Gradients = dict[str, Tensor]
+"""Of parameters, by name."""
+
+HALVED_FROM = 512
+"""Starts from which on a behavior imagines in halves; with fewer it keeps one thread and the world model the other."""
 
 
 class ModelLearner:
@@ -105,21 +117,49 @@ class BehaviorLearner:
         torch._foreach_copy_(list(self.copies.parameters()), list(self.live.parameters()))
         torch._foreach_copy_(list(self.copies.buffers()), list(self.live.buffers()))
 
+    def in_halves(self, experience: Experience) -> bool:
+        """Whether an update on this imagines its trajectories in two halves.
+
+        A matter of sizes alone, never of threads: halves are rounded otherwise than a whole. A GPU is shared by nobody.
+        """
+        starts = min(self.starts, experience.terminal.numel())
+        return starts >= HALVED_FROM and experience.terminal.device.type == "cpu"
+
     def update(self, experience: Experience) -> Figures:
         """One step from a random subset of the filtered states, with the model last looked at."""
-        states, rate, terminal = experience
-        start = subset(states, self.starts, self.generator)
-        loss = behavior_loss(self.model, self.behavior, start, self.reward, self.horizon, self.settings, self.generator)
-        clip, inputs = self.settings.grad_clip, tensors_of(start)
-        descend(self.actor_optimizer, self.actor_parameters, loss.actor, clip, "actor", inputs)
-        critic = loss.critic
+        return self.improve_critic(experience, self.improve_actor(experience))
+
+    def improve_actor(self, experience: Experience) -> "Dreamt":
+        """The actor's step. Its halves meet where the scale is taken of all returns, and where gradients are added."""
+        start = subset(experience.states, self.starts, self.generator)
+        outset = set_out(self.model, start, self.horizon.steps, self.generator)
+        outsets = outset.halves() if self.in_halves(experience) else [outset]
+        dreams = shared_out(partial(dream_from, self.model, self.behavior, self.reward, self.horizon), outsets)
+        scale = self.behavior.measure(torch.cat([dream.returns.detach() for dream in dreams], 1))
+        # The price is one of the settings' steps': an action that lasts half as long moves the return half as much, and
+        # would else be twice as noisy.
+        price = self.settings.entropy * self.horizon.share
+
+        def slope(dream: Dream) -> tuple[Tensor, Gradients]:
+            return slope_of(actor_loss(dream, scale, price), self.actor_parameters)
+
+        loss, gradients = total(shared_out(slope, dreams))
+        inputs, clip = tensors_of(start), self.settings.grad_clip
+        step(self.actor_optimizer, self.actor_parameters, loss, gradients, clip, "actor", inputs)
+        return Dreamt(dreams, scale, inputs)
+
+    def improve_critic(self, experience: Experience, dreamt: "Dreamt") -> Figures:
+        """The critic's step, on what the actor dreamt and on what really followed."""
+        (states, rate, terminal), (dreams, scale, inputs) = experience, dreamt
+        losses, values = zip(*(critic_loss(self.behavior.critic, dream, scale) for dream in dreams), strict=True)
+        loss = torch.stack(losses).sum()
         if rate is not None:
             replayed = replayed_value_loss(self.behavior, states.feature, rate, terminal, self.horizon)
-            critic = critic + self.settings.replayed_value_scale * replayed / loss.scale.square()
-            inputs |= {"rate": rate}
-        descend(self.critic_optimizer, self.critic_parameters, critic, clip, "critic", inputs)
+            loss = loss + self.settings.replayed_value_scale * replayed / scale.returns.square()
+            inputs = inputs | {"rate": rate}
+        descend(self.critic_optimizer, self.critic_parameters, loss, self.settings.grad_clip, "critic", inputs)
         self.behavior.follow()
-        return {"value": float(loss.value)}
+        return {"value": float(sum(values))}
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
@@ -136,11 +176,19 @@ class BehaviorLearner:
         self.generator.set_state(state["generator"])
 
 
+class Dreamt(NamedTuple):
+    """What the actor's step leaves to the critic's: dreams, their scale, and by name what they were made of."""
+
+    dreams: list[Dream]
+    scale: Scale
+    inputs: dict[str, Tensor]
+
+
 class Learner:
     """A world model and a behavior that learn side by side.
 
     The behavior starts from the states of the batch before, in the model as it was then, so that neither waits for the
-    other.
+    other. Of a large one only the critic learns beside the model; its actor takes both threads before.
     """
 
     def __init__(self, model: ModelLearner, behavior: BehaviorLearner):
@@ -166,9 +214,15 @@ class Learner:
 
         before = self.experience
         self.behavior.look()
-        (self.experience, figures), improved = side_by_side(
-            model, lambda: {} if before is None else self.behavior.update(before)
-        )
+        if before is None:
+            self.experience, figures = model()
+            return figures
+        if self.behavior.in_halves(before):
+            # The critic is about as much work as the world model, so both threads end at about the same time.
+            behavior = partial(self.behavior.improve_critic, before, self.behavior.improve_actor(before))
+        else:
+            behavior = partial(self.behavior.update, before)
+        (self.experience, figures), improved = side_by_side(model, behavior)
         return figures | improved
 
     def state(self) -> dict[str, Any]:
@@ -199,19 +253,51 @@ def descend(
     name: str,
     inputs: Mapping[str, Tensor],
 ) -> None:
-    """One clipped gradient step on the named ``parameters``.
+    """One clipped gradient step on the named ``parameters``; what is not finite is a ``Fault``, as in ``step``."""
+    step(optimizer, parameters, *slope_of(loss, parameters), clip, name, inputs)
+
+
+def slope_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Gradients]:
+    """The loss, detached, and its gradients by the parameters that it depends on.
+
+    Nothing is accumulated anywhere, so several threads may ask for gradients by the same parameters.
+    """
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    named = zip(parameters, gradients, strict=True)
+    return loss.detach(), {key: gradient for key, gradient in named if gradient is not None}
+
+
+def total(slopes: Sequence[tuple[Tensor, Gradients]]) -> tuple[Tensor, Gradients]:
+    """The sum of losses and of their gradients by the same parameters, in this order."""
+    (loss, gradients), *others = slopes
+    for more, changes in others:
+        loss = loss + more
+        gradients = {key: gradient + changes[key] for key, gradient in gradients.items()}
+    return loss, gradients
+
+
+def step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    loss: Tensor,
+    gradients: Gradients,
+    clip: float,
+    name: str,
+    inputs: Mapping[str, Tensor],
+) -> None:
+    """One clipped step on the named ``parameters`` along the ``gradients`` of ``loss``.
 
     A loss or gradient that is not finite is a ``Fault`` before anything is changed: it names the part and the first bad
     tensor, be it one of the ``inputs``, a parameter or a gradient, and holds the inputs.
     """
-    loss.backward()
-    gradients = {key: tensor.grad for key, tensor in parameters.items() if tensor.grad is not None}
     norm = nn.utils.get_total_norm(gradients.values())
-    if not math.isfinite(float(norm)) or not math.isfinite(float(loss.detach())):
+    if not math.isfinite(float(norm)) or not math.isfinite(float(loss)):
         suspects = {**inputs, **parameters, **{f"gradient of {key}": value for key, value in gradients.items()}}
-        figures = f"the loss is {float(loss.detach())} and its gradient norm {float(norm)}"
+        figures = f"the loss is {float(loss)} and its gradient norm {float(norm)}"
         evidence = {key: value.detach().cpu().numpy() for key, value in inputs.items()}
         raise Fault(f"{name}: {first_bad(suspects) or 'the loss'} is not finite: {figures}", evidence)
+    for key, gradient in gradients.items():
+        parameters[key].grad = gradient
     nn.utils.clip_grads_with_norm_(parameters.values(), clip, norm)
     optimizer.step()
     optimizer.zero_grad()

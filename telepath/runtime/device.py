@@ -1,13 +1,15 @@
 """How the arithmetic runs: threads, from an environment variable, its memory, and determinism.
 
 The number of threads is no parameter: it must not change the hash of a stage. Up to 2 threads it does not even change
-the bits of a result: the second one does work that is independent of the first one's, not half of every matrix product.
+the bits of a result: the second one does work that is independent of the first one's, not half of every matrix product,
+and what is divided between them is divided the same way for one.
 """
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,6 +20,8 @@ from telepath.runtime.environment import count, flag
 
 Here = TypeVar("Here")
 There = TypeVar("There")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 _second: ThreadPoolExecutor | None = None
 
@@ -50,6 +54,14 @@ def side_by_side(here: Callable[[], Here], there: Callable[[], There]) -> tuple[
         # Also after an error or Ctrl-C nothing may go on behind the caller's back.
         theirs = running.result()
     return mine, theirs
+
+
+def shared_out(task: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """The task's result for each of one or two parts; two of them ``side_by_side``."""
+    if len(parts) == 1:
+        return [task(parts[0])]
+    here, there = parts
+    return list(side_by_side(partial(task, here), partial(task, there)))
 
 
 def keep_memory() -> None:

@@ -4,15 +4,21 @@ from torch import Tensor, nn
 
 from telepath.dreamer.behavior import (
     Behavior,
+    Dream,
     Experience,
     Horizon,
-    behavior_loss,
+    Imagined,
+    Scale,
+    actor_loss,
+    critic_loss,
+    dream_from,
     imagine,
     lambda_returns,
     replayed_value_loss,
+    set_out,
 )
-from telepath.dreamer.learner import BehaviorLearner
-from telepath.dreamer.rssm import WorldModel
+from telepath.dreamer.learner import HALVED_FROM, BehaviorLearner, slope_of, total
+from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.settings import DreamerSettings
 
 
@@ -81,8 +87,8 @@ def test_imagination_begins_at_the_start_and_has_one_action_a_step(small: Dreame
     torch.manual_seed(0)
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
-    start = model.initial(5)
-    imagined = imagine(model, behavior.actor, start, 4, torch.Generator().manual_seed(0))
+    start, noise, _ = set_out(model, model.initial(5), 4, torch.Generator().manual_seed(0))
+    imagined = imagine(model, behavior.actor, start, noise)
     assert imagined.feature.shape == (5, 5, model.feature_dim)
     assert imagined.entropy.shape == (4, 5)
     torch.testing.assert_close(imagined.feature[0], start.feature)
@@ -113,9 +119,9 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
 
     def paid() -> float:
-        generator = torch.Generator().manual_seed(1)
+        start, noise, _ = set_out(model, states.at(0), 3, torch.Generator().manual_seed(1))
         with torch.no_grad():
-            return float(imagine(model, behavior.actor, states.at(0), 3, generator).feature[1:, :, 0].mean())
+            return float(imagine(model, behavior.actor, start, noise).feature[1:, :, 0].mean())
 
     before = paid()
     for _ in range(60):
@@ -123,25 +129,71 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     assert paid() > before + 0.02
 
 
-def test_noise_costs_the_same_a_second_at_any_rate(small: DreamerSettings) -> None:
-    torch.manual_seed(0)
+def test_noise_costs_the_same_a_second_at_any_rate(small: DreamerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def watched(dream: Dream, scale: Scale, entropy: float) -> Tensor:
+        asked.append(entropy)
+        return actor_loss(dream, scale, entropy)
+
+    monkeypatch.setattr("telepath.dreamer.learner.actor_loss", watched)
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
-    states = model.initial(4)
+    states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
+    for ratio in (1.0, 2.0):
+        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, ratio)
+        learner.update(Experience(states, None, torch.zeros(8, 4)))
+    assert asked == [small.entropy, small.entropy / 2]
 
-    def price(ratio: float) -> float:
-        losses = []
-        for entropy in (0.0, 1.0):
-            behavior.scale.fill_(1.0)
-            behavior.widest.fill_(1.0)
-            settings = small.model_copy(update={"entropy": entropy})
-            horizon = Horizon.at(settings, ratio)._replace(steps=3)
-            generator = torch.Generator().manual_seed(0)
-            loss = behavior_loss(model, behavior, states, FirstFeature(), horizon, settings, generator)
-            losses.append(float(loss.actor.detach()))
-        return losses[1] - losses[0]
 
-    assert price(2.0) == pytest.approx(price(1.0) / 2, rel=0.02)
+def test_a_nat_of_entropy_costs_its_price_by_the_widest_range() -> None:
+    dream = Dream(Imagined(torch.zeros(4, 2, 5), torch.full((3, 2), 7.0)), torch.zeros(3, 2), torch.ones(3, 2), 1.0)
+    scale = Scale(torch.tensor(0.5), torch.tensor(2.0))
+    assert float(actor_loss(dream, scale, 0.1)) == pytest.approx(-0.1 * 7 / 2)
+
+
+class SquaredNorm(nn.Module):
+    def forward(self, feature: Tensor) -> Tensor:
+        return feature.square().sum(-1)
+
+
+@pytest.mark.parametrize("starts", [8, 7])
+def test_the_halves_of_an_update_have_the_slope_of_the_whole(small: DreamerSettings, starts: int) -> None:
+    torch.manual_seed(0)
+    model, behavior = WorldModel(3, 2, small).double(), Behavior(16, 2, small).double()
+    with torch.no_grad():
+        for parameter in behavior.critic.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    start = Latent(torch.randn(starts, 12).double(), torch.randn(starts, 4).double())
+    whole = set_out(model, start, 5, torch.Generator().manual_seed(0))
+    found = []
+    for outsets in ([whole], whole.halves()):
+        assert sum(outset.share for outset in outsets) == pytest.approx(1.0)
+        dreams = [dream_from(model, behavior, SquaredNorm(), Horizon(5, 0.9, 0.8), outset) for outset in outsets]
+        behavior.scale.zero_()
+        behavior.widest.zero_()
+        scale = behavior.measure(torch.cat([dream.returns.detach() for dream in dreams], 1))
+        actor = [actor_loss(dream, scale, 0.3) for dream in dreams]
+        critic = [critic_loss(behavior.critic, dream, scale)[0] for dream in dreams]
+        found.append(total([slope_of(loss, dict(behavior.actor.named_parameters())) for loss in actor]))
+        found.append(total([slope_of(loss, dict(behavior.critic.net.named_parameters())) for loss in critic]))
+    for (loss, gradients), (other, others) in zip(found[:2], found[2:], strict=True):
+        torch.testing.assert_close(loss, other, rtol=1e-12, atol=0.0)
+        assert gradients.keys() == others.keys()
+        for name, gradient in gradients.items():
+            assert gradient.abs().sum() > 0, name
+            torch.testing.assert_close(gradient, others[name], rtol=1e-9, atol=1e-12)
+
+
+def test_whether_an_update_is_halved_is_a_matter_of_its_starts(small: DreamerSettings) -> None:
+    model = WorldModel(3, 2, small)
+    settings = small.model_copy(update={"starts": 2 * HALVED_FROM})
+    learner = BehaviorLearner(model, Behavior(model.feature_dim, 2, small), FirstFeature(), settings, 0, 2.0)
+    states = Latent(torch.zeros(1), torch.zeros(1))
+    for records, halved in ((HALVED_FROM - 1, False), (HALVED_FROM, True), (9 * HALVED_FROM, True)):
+        assert learner.in_halves(Experience(states, None, torch.zeros(records, 1))) == halved
+    learner.starts -= 1
+    assert not learner.in_halves(Experience(states, None, torch.zeros(9 * HALVED_FROM, 1)))
 
 
 def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerSettings) -> None:
@@ -185,12 +237,12 @@ def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(
         def forward(self, feature: Tensor) -> Tensor:
             return torch.zeros_like(feature[..., 0])
 
-    def critic_loss(logit: float) -> float:
+    def squares(logit: float) -> float:
         model.continuation_net[-1].bias.data.fill_(logit)
-        loss = behavior_loss(
-            model, behavior, model.initial(6), Nothing(), Horizon(1, 0.9, 0.95), small, torch.Generator().manual_seed(0)
-        )
-        return float(loss.critic.detach()) * float(behavior.scale.clamp(min=small.return_floor)) ** 2
+        outset = set_out(model, model.initial(6), 1, torch.Generator().manual_seed(0))
+        dream = dream_from(model, behavior, Nothing(), Horizon(1, 0.9, 0.95), outset)
+        scale = behavior.measure(dream.returns.detach())
+        return float(critic_loss(behavior.critic, dream, scale)[0].detach() * scale.returns.square())
 
-    assert critic_loss(50.0) == pytest.approx(0.5 * (5 - 0.9 * 5) ** 2, rel=1e-3)
-    assert critic_loss(-50.0) == pytest.approx(0.5 * 5**2, rel=1e-3)
+    assert squares(50.0) == pytest.approx(0.5 * (5 - 0.9 * 5) ** 2, rel=1e-3)
+    assert squares(-50.0) == pytest.approx(0.5 * 5**2, rel=1e-3)

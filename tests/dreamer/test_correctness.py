@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import Behavior, Experience, Horizon, Imagined, behavior_loss, lambda_returns
+from telepath.dreamer.behavior import (
+    Behavior,
+    Experience,
+    Horizon,
+    Imagined,
+    Outset,
+    actor_loss,
+    critic_loss,
+    dream_from,
+    lambda_returns,
+)
+from telepath.dreamer.imagining import Noise
 from telepath.dreamer.learner import Learner, filtered_features
 from telepath.dreamer.networks import Gaussian
 from telepath.dreamer.replay import Batch, Replay
@@ -91,6 +102,9 @@ def test_the_behavior_gets_states_rates_and_ends_of_one_and_the_same_batch(small
 
     class Watching:
         def look(self) -> None: ...
+
+        def in_halves(self, experience: Experience) -> bool:
+            return False
 
         def update(self, experience: Experience) -> dict[str, float]:
             seen.append(experience)
@@ -185,8 +199,9 @@ class Table(nn.Module):
         return found.unsqueeze(-1) if self.column else found
 
 
-def one_after_the_other(model: Steps, actor: nn.Module, start: Latent, horizon: int, *others: Any) -> Imagined:
+def one_after_the_other(model: Steps, actor: nn.Module, start: Latent, noise: Noise) -> Imagined:
     """State t is followed by state t + 1, whatever is done."""
+    horizon = len(noise.action)
     feature = start.feature + torch.arange(horizon + 1.0).view(-1, 1, 1)
     return Imagined(feature, torch.zeros(horizon, len(start.deter)))
 
@@ -200,16 +215,10 @@ def test_every_target_of_the_critic_belongs_to_the_state_before_its_reward(
     gamma, lam = 0.9, 0.7
     behavior = Behavior(2, 1, small)
     behavior.critic.net, behavior.critic.slow = Table(value, column=True), Table(slow, column=True)  # type: ignore[assignment]
-    start = Latent(torch.zeros(5, 1), torch.zeros(5, 1))
-    loss = behavior_loss(
-        Steps(alive),  # type: ignore[arg-type]
-        behavior,
-        start,
-        Table(rate),
-        Horizon(3, gamma, lam),
-        small.model_copy(update={"entropy": 0.0}),
-        torch.Generator().manual_seed(0),
-    )
+    outset = Outset(Latent(torch.zeros(5, 1), torch.zeros(5, 1)), Noise(torch.zeros(3, 5, 1), torch.zeros(3, 5, 1)))
+    dream = dream_from(Steps(alive), behavior, Table(rate), Horizon(3, gamma, lam), outset)  # type: ignore[arg-type]
+    scale = behavior.measure(dream.returns.detach())
+    critic, _ = critic_loss(behavior.critic, dream, scale)
     # By hand, for the states 0, 1 and 2. What state 0 paid, whether it was alive, and what the slow critic says of it
     # are no part of any return; neither is what the learning critic says of state 3.
     after_2 = 0.1 * rate[3] + gamma * alive[3] * slow[3]
@@ -218,9 +227,9 @@ def test_every_target_of_the_critic_belongs_to_the_state_before_its_reward(
     weight = [1.0, alive[1], alive[1] * alive[2]]
     returns = [after_0, after_1, after_2]
     wanted = sum(w * (v - r) ** 2 for w, v, r in zip(weight, value[:3], returns, strict=True)) / 3 / 2
-    assert float(loss.critic.detach() * loss.scale**2) == pytest.approx(wanted, rel=1e-5)
+    assert float(critic.detach() * scale.returns**2) == pytest.approx(wanted, rel=1e-5)
     earned = sum(w * r for w, r in zip(weight, returns, strict=True)) / 3
-    assert float(loss.actor.detach() * loss.scale) == pytest.approx(-earned, rel=1e-5)
+    assert float(actor_loss(dream, scale, 0.0).detach() * scale.returns) == pytest.approx(-earned, rel=1e-5)
 
 
 # -- how often is updated ---------------------------------------------------------------------------------------------

@@ -71,7 +71,12 @@ def test_a_budget_that_does_not_hold_the_finalists_is_refused(make: Callable[...
         make(steps=120)
 
 
-def test_a_second_thread_changes_no_bit(make: Callable[..., OnlineTraining], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("halved_from", [1, 512])
+def test_a_second_thread_changes_no_bit(
+    make: Callable[..., OnlineTraining], monkeypatch: pytest.MonkeyPatch, halved_from: int
+) -> None:
+    monkeypatch.setattr("telepath.dreamer.learner.HALVED_FROM", halved_from)
+
     def weights(threads: str) -> torch.Tensor:
         monkeypatch.setenv("TELEPATH_THREADS", threads)
         limit_threads()

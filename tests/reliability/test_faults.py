@@ -78,7 +78,11 @@ def test_bad_parameters_are_named(learner: tuple[Agent, Learner, Replay]) -> Non
     assert str(caught(both, replay)).startswith("world model: decoder.0.weight[3, 1] is not finite")
 
 
-def test_a_bad_actor_is_named(learner: tuple[Agent, Learner, Replay]) -> None:
+@pytest.mark.parametrize("halved_from", [1, 512])
+def test_a_bad_actor_is_named(
+    learner: tuple[Agent, Learner, Replay], monkeypatch: pytest.MonkeyPatch, halved_from: int
+) -> None:
+    monkeypatch.setattr("telepath.dreamer.learner.HALVED_FROM", halved_from)
     agent, both, replay = learner
     with torch.no_grad():
         name, parameter = next(iter(agent.behavior.actor.named_parameters()))

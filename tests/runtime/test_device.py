@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from telepath.errors import UserError
-from telepath.runtime.device import be_deterministic, limit_threads, side_by_side, training_device
+from telepath.runtime.device import be_deterministic, limit_threads, shared_out, side_by_side, training_device
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,16 @@ def test_threads_are_shared_out_between_two(
     )
     assert count == each
     assert len({here, there}) == threads
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_one_part_or_two_are_shared_out_in_their_order(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("TELEPATH_THREADS", threads)
+    limit_threads()
+    assert shared_out(lambda part: (part, threading.get_ident()), [7]) == [(7, threading.get_ident())]
+    (first, here), (second, there) = shared_out(lambda part: (part, threading.get_ident()), [1, 2])
+    assert (first, second) == (1, 2)
+    assert len({here, there}) == int(threads)
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
