@@ -23,7 +23,7 @@ from benchmarks.grid import ROOT, SHARED, STOP, Workspace
 from telepath.dreamer.training import save_curve
 from telepath.errors import UserError
 from telepath.runtime.device import usable_cpus
-from telepath.runtime.environment import count
+from telepath.runtime.environment import THREADS
 from telepath.runtime.interrupt import stop_on_signals
 from telepath.runtime.store import load_state
 
@@ -114,7 +114,7 @@ def main() -> None:
     over.daemon = True
     over.start()
     changed = overrides(asked.task, asked.size, asked.seed)
-    workspace = Workspace("pixels", count("TELEPATH_THREADS", min(2, usable_cpus())))
+    workspace = Workspace("pixels", THREADS.read(min(2, usable_cpus())))
     workspace.set(changed)
     failure = ""
     with ThreadPoolExecutor(1) as pool:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from telepath.envs.gl import BACKENDS, INSTALL, VARIABLE, failure_of
+from telepath.envs.gl import BACKENDS, INSTALL, failure_of
+from telepath.runtime.environment import GL
 
 TASKS = ("ball_in_cup-catch", "walker-walk", "cheetah-run")
 
@@ -57,7 +58,7 @@ def measure(task: str, rounds: int, frames: int, size: int) -> dict[str, float]:
 def measure_backend(backend: str, rounds: int, frames: int, size: int) -> list[tuple[str | int, ...]]:
     """A row a task: task, backend, size and both speeds. For a process of its own, since it has one backend only."""
     # dm_control reads MUJOCO_GL when it is imported, and libraries count the cores when they start their threads.
-    os.environ[VARIABLE] = os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
+    os.environ[GL.name] = os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rows: list[tuple[str | int, ...]] = []
     for task in TASKS:

@@ -28,6 +28,7 @@ from telepath.episodes import save_arrays
 from telepath.errors import Fault, UserError
 from telepath.files import FULL, one_line, unwritable
 from telepath.runtime.device import be_deterministic, keep_memory, limit_threads
+from telepath.runtime.environment import check_variables
 from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
 from telepath.runtime.ledger import LEDGER, session
 from telepath.runtime.live import Watcher
@@ -138,6 +139,7 @@ def execute(main: Main, name: str, item: str = "") -> Context:
     ``item`` chooses of a stage with a matrix, and means nothing to the others. Settings, dependencies and environment
     variables are checked before any work begins. Raises ``UserError``.
     """
+    check_variables()
     params = load(SETTINGS)
     stage = read_stage(name, params, item)
     demand(stage)

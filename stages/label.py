@@ -11,13 +11,13 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.suite import frame_seconds
 from telepath.episodes import load_episodes
-from telepath.runtime.environment import executor
-from telepath.transfer.labels import label
+from telepath.runtime.environment import EXECUTOR
+from telepath.transfer.labels import HERE, label
 
 
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
-    where = executor("TELEPATH_EXECUTOR")
+    where = EXECUTOR.read(HERE)
     agent = Agent.load(EXPLORED_AGENT, params.task, params.observation)
     dims = agent.model.observation, agent.model.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)

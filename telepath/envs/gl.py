@@ -13,12 +13,10 @@ from typing import Any
 
 from telepath.errors import UserError
 from telepath.files import one_line
+from telepath.runtime.environment import GL
 
 BACKENDS = ("egl", "osmesa")
 """EGL first: it finds the GPU where there is one."""
-
-VARIABLE = "TELEPATH_GL"
-"""Environment variable: a backend's name to have that one and no other, ``off`` for none; unset to choose."""
 
 INSTALL = "apt install libosmesa6"
 """What brings software rendering to Debian and Ubuntu."""
@@ -33,15 +31,13 @@ class NoGraphics(UserError):
 
 @functools.cache
 def find_backend() -> str:
-    """'egl' or 'osmesa', whichever works first.
+    """'egl' or 'osmesa', whichever works first; ``TELEPATH_GL`` asks for one of them and no other, or for none.
 
     Raises ``NoGraphics`` where neither does or rendering is off, ``UserError`` where the variable means nothing.
     """
-    wanted = os.environ.get(VARIABLE, "").strip().lower()
+    wanted = GL.read("")
     if wanted == "off":
-        raise NoGraphics(f"{VARIABLE}: rendering is switched off; unset it to have pictures")
-    if wanted and wanted not in BACKENDS:
-        raise UserError(f"{VARIABLE}: {one_line(repr(wanted))} is not one of {', '.join(BACKENDS)} and off; unset it")
+        raise NoGraphics(f"{GL.name}: rendering is switched off; unset it to have pictures")
     failures = []
     for backend in (wanted,) if wanted else BACKENDS:
         if not (failure := failure_of(backend)):

@@ -15,8 +15,7 @@ from typing import TypeVar
 import torch
 
 from telepath.errors import UserError
-from telepath.files import one_line
-from telepath.runtime.environment import count, flag
+from telepath.runtime.environment import DEVICE, HALF, THREADS
 
 Here = TypeVar("Here")
 There = TypeVar("There")
@@ -33,7 +32,7 @@ def limit_threads() -> None:
     two.
     """
     global _second
-    threads = count("TELEPATH_THREADS", min(2, usable_cpus()))
+    threads = THREADS.read(min(2, usable_cpus()))
     each = max(1, threads // 2)
     torch.set_num_threads(each)
     # The number of threads that torch splits a matrix product over is a setting of each thread.
@@ -91,30 +90,23 @@ def be_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-HALF = "TELEPATH_HALF"
-"""Environment variable: 1 to compute convolutions in bfloat16 (what it is for: a GPU; results round otherwise).
-"""
-
-
 def half_precision(device: str) -> torch.autocast:
-    """A context in which matrix products and convolutions on a device are of bfloat16, if ``TELEPATH_HALF`` is 1."""
-    return torch.autocast(device, torch.bfloat16, enabled=flag(HALF))
+    """A context in which matrix products and convolutions on a device are of bfloat16, if ``TELEPATH_HALF`` is 1.
 
-
-DEVICE = "TELEPATH_DEVICE"
-"""Environment variable: ``cpu`` or ``cuda`` to train source and oracle there; unset to choose."""
+    It is meant for a GPU; results round otherwise.
+    """
+    return torch.autocast(device, torch.bfloat16, enabled=HALF.read(False))
 
 
 def training_device(*, frames: bool) -> torch.device:
     """Where source and oracle are trained: on a GPU if there is one and frames are observed, else on the CPU.
 
-    Networks of states are too small for a GPU to pay. A ``UserError`` where what is asked for is not there.
+    Networks of states are too small for a GPU to pay. ``TELEPATH_DEVICE`` decides otherwise; a ``UserError`` where what
+    it asks for is not there.
     """
-    wanted = os.environ.get(DEVICE, "").strip().lower()
-    if wanted not in ("", "cpu", "cuda"):
-        raise UserError(f"{DEVICE}: {one_line(repr(wanted))} is neither cpu nor cuda; mend it or unset it")
+    wanted = DEVICE.read("")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{DEVICE}: this machine has no GPU that torch can use; unset it")
+        raise UserError(f"{DEVICE.name}: this machine has no GPU that torch can use; unset it")
     return torch.device("cuda" if wanted != "cpu" and (wanted or frames) and torch.cuda.is_available() else "cpu")
 
 

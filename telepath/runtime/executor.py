@@ -20,7 +20,7 @@ import torch
 
 from telepath.errors import UserError
 from telepath.runtime.device import be_deterministic
-from telepath.runtime.environment import Executor
+from telepath.runtime.environment import EXECUTOR, Executor
 from telepath.runtime.interrupt import die_on_signals, end_with_parent
 
 Shared = TypeVar("Shared")
@@ -72,7 +72,7 @@ def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], pro
             worker.terminate()
         if isinstance(error, BrokenProcessPool):
             why = "a worker process was killed, perhaps for lack of memory"
-            raise UserError(f"TELEPATH_EXECUTOR: {why}; {KEPT}, perhaps with fewer") from None
+            raise UserError(f"{EXECUTOR.name}: {why}; {KEPT}, perhaps with fewer") from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -97,10 +97,8 @@ def _piece(item: Any) -> Any:
 
 
 def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], scheduler: str) -> Results:
-    try:
-        import distributed
-    except ImportError:
-        raise UserError("TELEPATH_EXECUTOR: dask is not installed; run `pip install -e '.[dask]'`") from None
+    import distributed  # whoever names a scheduler in the environment has been asked for the package
+
     name = f"dask://{scheduler}"
     try:
         client = distributed.Client(f"tcp://{scheduler}", timeout=PATIENCE, set_as_default=False)
@@ -127,7 +125,7 @@ def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], schedule
 def _task(work: tuple[Callable, Any], item: Any, code: str, threads: int) -> Any:
     if code != code_digest():
         mend = "give it the same and restart it"
-        raise UserError(f"TELEPATH_EXECUTOR: a worker has other code or other versions of its libraries; {mend}")
+        raise UserError(f"{EXECUTOR.name}: a worker has other code or other versions of its libraries; {mend}")
     torch.set_num_threads(threads)  # a setting of each thread, and dask has several
     function, shared = work
     return function(shared, item)

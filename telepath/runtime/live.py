@@ -15,12 +15,10 @@ from typing import Any
 
 from telepath.errors import UserError
 from telepath.files import one_line, write_atomically
-
-VARIABLE = "TELEPATH_LOG"
-"""Environment variable: one of ``TRACKERS`` to have the figures there as well; unset for none."""
+from telepath.runtime.environment import LOG
 
 TRACKERS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
-"""Their names, which are those of the packages to install, and the modules that are used."""
+"""What ``TELEPATH_LOG`` may ask for: names, which are those of the packages to install, and modules that are used."""
 
 POINTS = 500
 """Rows of a curve, at most, and some: so small that nobody has to clear up."""
@@ -81,7 +79,7 @@ class Watcher:
                 self._tracker = self._start_tracker(self._module, first)
             except Exception as error:  # whatever a tracker trips over: no account, no network, a full disk
                 reason = f"{self._kind} cannot be started ({one_line(error)})"
-                raise UserError(f"{VARIABLE}: {reason}; mend it or unset it") from None
+                raise UserError(f"{LOG.name}: {reason}; mend it or unset it") from None
 
     def _start_tracker(self, module: ModuleType, first: int) -> Any:
         if self._kind == "tensorboard":
@@ -111,17 +109,13 @@ class Watcher:
 
 def wanted_tracker() -> tuple[str, ModuleType | None]:
     """What ``TELEPATH_LOG`` asks for, and its module; an empty name for nothing. Otherwise a ``UserError``."""
-    kind = os.environ.get(VARIABLE, "").strip().lower()
+    kind = LOG.read("")
     if not kind:
         return "", None
-    if kind not in TRACKERS:
-        raise UserError(
-            f"{VARIABLE}: {one_line(repr(kind))} is not one of {' and '.join(TRACKERS)}; mend it or unset it"
-        )
     try:
         return kind, importlib.import_module(TRACKERS[kind])
     except ImportError:
-        raise UserError(f"{VARIABLE}: {kind} is not installed; run `pip install {kind}`, or unset it") from None
+        raise UserError(f"{LOG.name}: {kind} is not installed; run `pip install {kind}`, or unset it") from None
 
 
 def read_curve(path: Path) -> tuple[list[str], list[list[str]]]:

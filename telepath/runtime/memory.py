@@ -1,36 +1,23 @@
 """How much memory there is, and the refusal of settings that ask for more before any long work."""
 
-import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 from telepath.errors import UserError
-from telepath.files import one_line
+from telepath.runtime.environment import MEMORY_GIB
 
-VARIABLE = "TELEPATH_MEMORY_GIB"
 GIB = 2**30
 GROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """What a container may use: control groups, version 2 and 1."""
 
 
 def memory_limit() -> int:
-    """Bytes that a stage may use: ``TELEPATH_MEMORY_GIB``, or else what the machine or its container has in all.
-
-    Anything but a number above 0 is a ``UserError`` that names the variable.
-    """
-    text = os.environ.get(VARIABLE, "").strip()
-    if not text:
-        return min([psutil.virtual_memory().total, *group_limits()])
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 2**30:
-        raise UserError(f"{VARIABLE}: {one_line(repr(text))} is not a number of GiB above 0; mend it or unset it")
-    return int(value * GIB)
+    """Bytes that a stage may use: ``TELEPATH_MEMORY_GIB``, or else what the machine or its container has in all."""
+    if told := MEMORY_GIB.read(0.0):
+        return int(told * GIB)
+    return min([psutil.virtual_memory().total, *group_limits()])
 
 
 def group_limits() -> list[int]:
@@ -58,7 +45,7 @@ def demand_memory(needs: Mapping[str, Mapping[str, float]], fixed: float) -> str
         key = max(needs[part].items(), key=lambda share: share[1])[0]
         raise UserError(
             f"params.yaml: {key}: {part} would need {most / GIB:,.1f} GiB of memory and there are {limit / GIB:,.1f}; "
-            f"lower it, or set {VARIABLE} if there is more"
+            f"lower it, or set {MEMORY_GIB.name} if there is more"
         )
     listed = ", ".join(f"{part} {total / GIB:.2f}" for part, total in totals.items())
     return f"memory in GiB, at most: {listed}; of {limit / GIB:.1f}"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from telepath.runtime.environment import seconds
+from telepath.runtime.environment import PROGRESS_SECONDS
 from telepath.runtime.live import Watcher
 
 DEFAULT_SECONDS = 10.0
@@ -32,7 +32,7 @@ class Progress:
         self._watcher = watcher
         self.count = 0
         self.figures: dict[str, float] = {}
-        self._interval = seconds("TELEPATH_PROGRESS_SECONDS", DEFAULT_SECONDS)
+        self._interval = PROGRESS_SECONDS.read(DEFAULT_SECONDS)
         self._begin = time.monotonic()
         self._next_line = self._begin + self._interval
         self._first: tuple[float, int] | None = None  # when the speed's clock started, and at which count

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from telepath.errors import UserError
 from telepath.files import unwritable
-from telepath.runtime.environment import seconds
+from telepath.runtime.environment import CHECKPOINT_SECONDS
 from telepath.runtime.store import load_state, save_state
 
 DEFAULT_SECONDS = 30.0
@@ -32,7 +32,7 @@ class Scratch:
     def __init__(self, folder: Path, patience: float = PATIENCE):
         self.folder, self._patience = folder, patience
         self._state, self._finished = folder / "state.safetensors", folder / "finished"
-        self._interval = seconds("TELEPATH_CHECKPOINT_SECONDS", DEFAULT_SECONDS)
+        self._interval = CHECKPOINT_SECONDS.read(DEFAULT_SECONDS)
         self._due = 0.0
         self._lock: int | None = None
         self._depth = 0

@@ -111,7 +111,7 @@ def test_half_precision_is_asked_for_by_a_variable(shallow: DreamerSettings, mon
     model.decoder(feature).square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.decoder.parameters() if p.grad is not None)
     monkeypatch.setenv("TELEPATH_HALF", "yes")
-    with pytest.raises(UserError, match="TELEPATH_HALF: 'yes' is neither 0 nor 1"):
+    with pytest.raises(UserError, match="TELEPATH_HALF: 'yes' is not 0 or 1"):
         model.encoder(model.squash(seen))
 
 

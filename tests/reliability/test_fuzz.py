@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,24 @@ from stages.harness import read_stage
 from telepath.config import load
 from telepath.envs import gl
 from telepath.episodes import load_episodes, save_arrays
-from telepath.runtime import memory
-from telepath.runtime.environment import count, executor, seconds
+from telepath.runtime.device import half_precision, training_device
+from telepath.runtime.environment import (
+    CHECKPOINT_SECONDS,
+    DEVICE,
+    EXECUTOR,
+    GL,
+    HALF,
+    LOG,
+    MEMORY_GIB,
+    PROGRESS_SECONDS,
+    THREADS,
+    VARIABLES,
+    Executor,
+    check_variables,
+)
+from telepath.runtime.live import wanted_tracker
 from telepath.runtime.memory import memory_limit
+from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import save_state
 from tests.reliability.artefacts import (
@@ -301,25 +316,46 @@ words = st.one_of(
 )
 
 
-READERS = {
-    "count": lambda: count("TELEPATH_TEST", 1),
-    "seconds": lambda: seconds("TELEPATH_TEST", 1.0),
-    "executor": lambda: executor("TELEPATH_TEST"),
-    "memory": memory_limit,
-    "backend": gl.find_backend.__wrapped__,
+READERS: dict[str, Callable[[], object]] = {
+    CHECKPOINT_SECONDS.name: lambda: Scratch(Path("nowhere")),
+    DEVICE.name: lambda: training_device(frames=True),
+    EXECUTOR.name: lambda: EXECUTOR.read(Executor()),
+    GL.name: gl.find_backend.__wrapped__,
+    HALF.name: lambda: half_precision("cpu"),
+    LOG.name: wanted_tracker,
+    MEMORY_GIB.name: memory_limit,
+    PROGRESS_SECONDS.name: lambda: Progress("fuzz", 1, "cases"),
+    THREADS.name: lambda: THREADS.read(1),
 }
+"""What becomes of each variable in a stage that needs it."""
+
+meant = st.sampled_from(["0", "1", "2.5", "cpu", "CUDA", "egl", "osmesa", "off", "tensorboard", "WandB", "process:2"])
 
 
-@pytest.mark.parametrize("reader", READERS)
+def test_every_variable_is_tried() -> None:
+    assert sorted(READERS) == sorted(variable.name for variable in VARIABLES)
+
+
+@pytest.mark.parametrize("name", READERS)
 @fuzz
-@given(word=words | st.text(st.sampled_from("process:dak/0123456789.[]- "), max_size=30))
-def test_environment_variables(reader: str, word: str) -> None:
+@given(word=words | meant | st.text(st.sampled_from("process:dak/0123456789.[]- "), max_size=30))
+def test_environment_variables(name: str, word: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "VARIABLE", "TELEPATH_TEST")
-        patch.setattr(gl, "VARIABLE", "TELEPATH_TEST")
         patch.setattr(gl, "failure_of", lambda backend: "")
-        patch.setenv("TELEPATH_TEST", word)
-        note(f"variable, {reader}", works_or_says_why(READERS[reader], "TELEPATH_TEST"))
+        patch.setenv(name, word)
+        passed = works_or_says_why(check_variables, name)
+        worked = works_or_says_why(READERS[name], name)
+    # What means nothing is refused when a stage begins; what is refused later means something that is not there.
+    assert passed or not worked
+    note(f"variable, {name}", worked)
+
+
+@fuzz
+@given(name=st.text(st.sampled_from("ACDEFGHIKLMNOPRSTUXB_"), max_size=20))
+def test_environment_variables_of_other_names(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(f"TELEPATH_{name}", "1")
+        note("variable, name", works_or_says_why(check_variables, f"TELEPATH_{name}"))
 
 
 def override(data: st.DataObject) -> str:

@@ -108,7 +108,7 @@ def test_frames_go_to_a_gpu_where_there_is_one_and_states_do_not(monkeypatch: py
     with pytest.raises(UserError, match="TELEPATH_DEVICE: this machine has no GPU"):
         training_device(frames=True)
     monkeypatch.setenv("TELEPATH_DEVICE", "tpu")
-    with pytest.raises(UserError, match="TELEPATH_DEVICE: 'tpu' is neither cpu nor cuda"):
+    with pytest.raises(UserError, match="TELEPATH_DEVICE: 'tpu' is not cpu or cuda"):
         training_device(frames=True)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import operator
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ import pytest
 
 from telepath.errors import Fault, UserError
 from telepath.runtime import executor as module
-from telepath.runtime.environment import Executor, executor
+from telepath.runtime.environment import EXECUTOR, Executor
 from telepath.runtime.executor import each
 from tests.cluster import running
 
-VARIABLE = "TELEPATH_EXECUTOR"
+VARIABLE = EXECUTOR.name
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ VARIABLE = "TELEPATH_EXECUTOR"
 )
 def test_the_variable(monkeypatch: pytest.MonkeyPatch, text: str, expected: Executor) -> None:
     monkeypatch.setenv(VARIABLE, text)
-    assert executor(VARIABLE) == expected
+    assert EXECUTOR.read(Executor()) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,14 @@ def test_the_variable(monkeypatch: pytest.MonkeyPatch, text: str, expected: Exec
 def test_other_values_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(UserError, match=rf"^{VARIABLE}: '{text}' is not process:N"):
-        executor(VARIABLE)
+        EXECUTOR.read(Executor())
+
+
+def test_a_cluster_without_dask_is_refused_before_there_is_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "dask://head.lab:8786")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=rf"^{VARIABLE}: dask is not installed; run `pip install -e '.\[dask\]'`$"):
+        EXECUTOR.read(Executor())
 
 
 @pytest.fixture(scope="module")

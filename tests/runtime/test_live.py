@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from telepath.errors import UserError
-from telepath.runtime.live import POINTS, VARIABLE, Watcher
+from telepath.runtime.environment import LOG
+from telepath.runtime.live import POINTS, TRACKERS, Watcher
 from telepath.runtime.progress import Progress
 
 
 @pytest.fixture(autouse=True)
 def no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(LOG.name, raising=False)
 
 
 def work(folder: Path, done: int, until: int, total: int = 20, extra: int = 10**9) -> Watcher:
@@ -94,23 +95,23 @@ def test_where_nothing_can_be_written_the_work_goes_on(tmp_path: Path) -> None:
     work(tmp_path, 0, 5)
 
 
-@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("kind", TRACKERS)
 def test_a_missing_package_is_named_in_one_line(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, kind)
+    monkeypatch.setenv(LOG.name, kind)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=f"{VARIABLE}: {kind} is not installed; run `pip install {kind}`") as caught:
+    with pytest.raises(UserError, match=f"{LOG.name}: {kind} is not installed; run `pip install {kind}`") as caught:
         Watcher(tmp_path, "train-abc", 1, "updates")
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_another_tracker_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "aim")
-    with pytest.raises(UserError, match=f"{VARIABLE}: 'aim' is not one of tensorboard and wandb"):
+    monkeypatch.setenv(LOG.name, "aim")
+    with pytest.raises(UserError, match=f"{LOG.name}: 'aim' is not tensorboard or wandb"):
         Watcher(tmp_path, "train-abc", 1, "updates")
 
 
-@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("kind", TRACKERS)
 def test_a_tracker_that_does_not_start_says_so_in_one_line(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +122,8 @@ def test_a_tracker_that_does_not_start_says_so_in_one_line(
         module = ModuleType(name)
         setattr(module, entry, broken)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setenv(VARIABLE, kind)
-    with pytest.raises(UserError, match=f"{VARIABLE}: {kind} cannot be started .no account") as caught:
+    monkeypatch.setenv(LOG.name, kind)
+    with pytest.raises(UserError, match=f"{LOG.name}: {kind} cannot be started .no account") as caught:
         work(tmp_path, 0, 3)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -149,7 +150,7 @@ class Writer:
 WRITERS: list[Writer] = []
 
 
-@pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("kind", TRACKERS)
 def test_one_switch_brings_the_same_figures_elsewhere(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +160,7 @@ def test_one_switch_brings_the_same_figures_elsewhere(
         setattr(module, entry, Writer)
         monkeypatch.setitem(sys.modules, name, module)
     plain = work(tmp_path / "plain", 0, 3).path.read_text()
-    monkeypatch.setenv(VARIABLE, kind)
+    monkeypatch.setenv(LOG.name, kind)
     watched = work(tmp_path / "watched", 0, 3)
     work(tmp_path / "watched", 3, 5)
     first, second = WRITERS
@@ -180,7 +181,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path, monkeypatch: pytest.
     accumulators = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is an optional extra"
     )
-    monkeypatch.setenv(VARIABLE, "tensorboard")
+    monkeypatch.setenv(LOG.name, "tensorboard")
     work(tmp_path, 0, 8)
     work(tmp_path, 5, 10)
     found = accumulators.EventAccumulator(str(tmp_path / "tensorboard" / "train-abc"))

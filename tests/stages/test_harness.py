@@ -18,6 +18,7 @@ import yaml
 from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, is_queued, read_stage, run, scoped
 from telepath.config import Params, load
 from telepath.errors import UserError
+from telepath.runtime.environment import VARIABLES, Variable
 from telepath.settings import DreamerSettings, TaskSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,14 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("stages.harness.be_deterministic", lambda: None)
     monkeypatch.setenv("TELEPATH_THREADS", str(torch.get_num_threads()))
     return tmp_path
+
+
+@pytest.fixture
+def here(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``run`` runs any function as the toy stage and leaves this process's signals alone."""
+    monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
+    monkeypatch.setattr("stages.harness.insist_on_signals", lambda name: None)
+    monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
 
 
 def change(key: str, value: Any) -> None:
@@ -345,9 +354,39 @@ def test_a_missing_dependency_names_the_mend(toy: Path) -> None:
         execute(never, "toy")
 
 
-def test_a_bad_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TELEPATH_THREADS", "many")
-    with pytest.raises(UserError, match="TELEPATH_THREADS"):
+BAD_WORDS = {
+    "TELEPATH_CHECKPOINT_SECONDS": "-1",
+    "TELEPATH_DEVICE": "banana",
+    "TELEPATH_EXECUTOR": "zz",
+    "TELEPATH_GL": "vulkan",
+    "TELEPATH_HALF": "7",
+    "TELEPATH_LOG": "mars",
+    "TELEPATH_MEMORY_GIB": "0",
+    "TELEPATH_PROGRESS_SECONDS": "x",
+    "TELEPATH_THREADS": "many",
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
+def test_a_bad_environment_variable_stops_a_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: Variable[Any]
+) -> None:
+    word = BAD_WORDS[variable.name]
+    monkeypatch.setenv(variable.name, word)
+    with pytest.raises(SystemExit) as ended:
+        run(never)
+    assert ended.value.code == 1
+    said = f"telepath: toy: {variable.name}: '{word}' is not {variable.allowed}; mend it or unset it\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_misspelt_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_SCREENSHOTS", "not ours, and like none of ours")
+    monkeypatch.setenv("TELEPATH_THREAD", "1")
+    with pytest.raises(
+        UserError, match=r"^TELEPATH_THREAD: there is no such variable; did you mean TELEPATH_THREADS\?"
+    ):
         execute(never, "toy")
 
 
@@ -372,18 +411,8 @@ def test_a_bad_environment_variable_stops_a_stage(toy: Path, monkeypatch: pytest
         ),
     ],
 )
-def test_exit_codes(
-    toy: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    error: BaseException | None,
-    status: int,
-    line: str,
-) -> None:
-    monkeypatch.setattr("stages.harness.stop_on_signals", lambda: None)
-    monkeypatch.setattr("stages.harness.insist_on_signals", lambda name: None)
-    monkeypatch.setattr("stages.harness.stage_name", lambda main: "toy")
-
+@pytest.mark.usefixtures("here")
+def test_exit_codes(capsys: pytest.CaptureFixture[str], error: BaseException | None, status: int, line: str) -> None:
     def main(params: Params, context: Context) -> None:
         if error is not None:
             raise error
