@@ -11,7 +11,7 @@ from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
-from telepath.episodes import load_episodes
+from telepath.episodes import load_episodes, total_divergences
 from telepath.evaluation.judge import Court, returns_table
 from telepath.files import write_atomically
 
@@ -33,7 +33,7 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     total = episode_budget(target, allowed.steps) * target.episode_steps
     with context.progress(total, "steps") as progress, context.scratch() as scratch:
         curve = adapt(rival, target, allowed.steps, progress, scratch)
-    context.tell_divergences(target.divergences)
+    context.tell_divergences(int(curve["divergences"].max()))
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, rival.artefact())
     write_atomically(curve_file, curve.to_csv(index=False))
@@ -43,7 +43,7 @@ def leave_out(name: str, params: Params) -> None:
     """The artefacts of a rival that does not apply: they hold nothing."""
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, {})
-    write_atomically(curve_file, "steps\n")
+    write_atomically(curve_file, "steps,divergences\n")
 
 
 def evaluate(name: str, params: Params, context: Context, policy: Policy) -> None:
@@ -52,7 +52,6 @@ def evaluate(name: str, params: Params, context: Context, policy: Policy) -> Non
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
     _, _, returns_file = rival_files(name)
     with context.scratch() as scratch:
-        court = Court(scratch, seed)
-        judged = court.judge(away, policy)
-    context.tell_divergences(court.divergences)
+        judged = Court(scratch, seed).judge(away, policy)
+    context.tell_divergences(total_divergences(judged))
     write_atomically(returns_file, returns_table({name: judged}).to_csv(index=False))

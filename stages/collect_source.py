@@ -7,7 +7,7 @@ from stages.harness import Context, run
 from telepath.config import Params
 from telepath.envs.rollout import seed_episode
 from telepath.envs.suite import Environment
-from telepath.episodes import Episode, save_episodes
+from telepath.episodes import Episode, save_episodes, total_divergences
 
 
 def main(params: Params, context: Context) -> None:
@@ -22,8 +22,9 @@ def main(params: Params, context: Context) -> None:
             done[number] = asdict(seed_episode(environment, seed, number))
             scratch.save_part(number, done[number])
             progress.advance(1)
-    context.tell_divergences(environment.divergences)
-    save_episodes(SOURCE_SEEDS, [Episode(**done[number]) for number in numbers])
+    episodes = [Episode(**done[number]) for number in numbers]
+    context.tell_divergences(total_divergences(episodes))
+    save_episodes(SOURCE_SEEDS, episodes)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from telepath.dreamer.behavior import RewardHead
 from telepath.envs.gaps import induced_gap, target_environment
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy
 from telepath.envs.suite import Environment
-from telepath.episodes import Episode, load_episodes, save_arrays, total_steps
+from telepath.episodes import Episode, load_episodes, save_arrays, total_divergences, total_steps
 from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES, read_table
 from telepath.evaluation.heldout import compare_rewards
@@ -94,6 +94,7 @@ def main(params: Params, context: Context) -> None:
         null = null_costs(reenactor, exploration, params.label.null_segments, seed)
         gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
         progress.advance(1, tau=pool.tau)
+    context.tell_divergences(sum(total_divergences(episodes) for episodes in (*judged.values(), *rounds)))
     tables = {
         "returns": returns_table(judged),
         "rounds": rounds_table(diary["steps"].tolist(), rounds, settings.confidence),
@@ -106,9 +107,9 @@ def main(params: Params, context: Context) -> None:
     facts = {
         "source_steps": total_steps(source),
         "target_steps": stored["target_steps"],
+        "target_divergences": stored["target_divergences"],
         "observation_names": list(home[0].observation_names),
         "frame_seconds": home[0].frame_seconds,
-        "divergences": court.divergences,
     }
     write_atomically(FACTS, json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
@@ -118,7 +119,7 @@ def read_policies(path: Path, count: int) -> dict[str, Any]:
     stored = load_state(path, kind="policies")
     rounds, trained = (stored.get(key) if isinstance(stored, dict) else None for key in ("rounds", "trained"))
     whole = isinstance(rounds, list) and isinstance(trained, int) and 0 <= trained < len(rounds) == count
-    if not whole or not {"reward", "target_steps"} <= set(stored):
+    if not whole or not {"reward", "target_steps", "target_divergences"} <= set(stored):
         raise UserError(f"{path}: not as `train_target` leaves it; {MEND}")
     return dict(stored)
 

@@ -5,6 +5,7 @@ from stages.harness import Context, run
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
+from telepath.episodes import total_divergences
 from telepath.evaluation.judge import Court, returns_table
 from telepath.files import write_atomically
 
@@ -18,9 +19,8 @@ def main(params: Params, context: Context) -> None:
     ]
     policy = Agent.load(ORACLE_AGENT, params.task, kind).policy()
     with context.scratch() as scratch:
-        court = Court(scratch, seed)
-        judged = court.judge(away, policy)
-    context.tell_divergences(court.divergences)
+        judged = Court(scratch, seed).judge(away, policy)
+    context.tell_divergences(total_divergences(judged))
     write_atomically(ORACLE_RETURNS, returns_table({"oracle": judged}).to_csv(index=False))
 
 

@@ -5,7 +5,7 @@ from stages.harness import Context, run
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import rate_ratio, target_environment
-from telepath.episodes import save_episodes
+from telepath.episodes import save_episodes, total_divergences
 from telepath.transfer.explore import Exploration
 from telepath.transfer.warmstart import target_agent
 
@@ -22,7 +22,7 @@ def main(params: Params, context: Context) -> None:
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
     with context.progress(exploration.update_budget, "updates") as progress, context.scratch() as scratch:
         episodes = exploration.run(progress, scratch)
-    context.tell_divergences(environment.divergences)
+    context.tell_divergences(total_divergences(episodes))
     agent.save(EXPLORED_AGENT)
     save_episodes(EXPLORATION, episodes)
 

@@ -90,9 +90,9 @@ class Context:
         return Scratch(home() / "scratch" / self.name, math.inf if is_queued() else PATIENCE)
 
     def tell_divergences(self, count: int) -> None:
-        """Say in the log that the simulator diverged in ``count`` episodes of this session, if it did."""
+        """Say in the log that the simulator diverged in episodes of the stage, in whichever session, if it did."""
         if count:
-            what = f"the simulator diverged {count} times; those episodes ended there, at their last finite observation"
+            what = f"the simulator diverged {count} times; such an episode ends there, at its last finite observation"
             print(f"telepath: {self.stage.name}: {what}", file=sys.stderr, flush=True)
 
     def unread(self) -> set[str]:

@@ -4,18 +4,20 @@ from stages.artefacts import EVALUATION, FACTS, REPORTS, rival_files
 from stages.harness import Context, run
 from telepath.config import Params
 from telepath.evaluation.evidence import read_facts, read_table
-from telepath.evaluation.rivals import RIVALS, compare, write_comparison
+from telepath.evaluation.rivals import RIVALS, Effort, compare, write_comparison
 
 
 def main(params: Params, context: Context) -> None:
     """Gather the returns and write."""
-    columns = ("agent", "episode", "return")
-    steps, returns = {"telepath": read_facts(FACTS)["target_steps"]}, [read_table(EVALUATION / "returns.csv", columns)]
+    columns = ("agent", "episode", "return", "divergences")
+    facts, returns = read_facts(FACTS), [read_table(EVALUATION / "returns.csv", columns)]
+    effort = {"telepath": Effort(facts["target_steps"], facts["target_divergences"])}
     for name in RIVALS:
         _, curve_file, returns_file = rival_files(name)
-        steps[name] = int(read_table(curve_file, ("steps",))["steps"].iloc[-1])
+        last = read_table(curve_file, ("steps", "divergences")).iloc[-1]
+        effort[name] = Effort(int(last["steps"]), int(last["divergences"]))
         returns.append(read_table(returns_file, columns))
-    write_comparison(compare(returns, steps, params), params, REPORTS)
+    write_comparison(compare(returns, effort, params), params, REPORTS)
 
 
 if __name__ == "__main__":

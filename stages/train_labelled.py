@@ -22,6 +22,7 @@ from telepath.config import Params
 from telepath.episodes import Episode
 from telepath.files import write_atomically
 from telepath.rival_settings import MatchingSettings
+from telepath.transfer.target import Refinement
 
 
 def main(params: Params, context: Context) -> None:
@@ -42,16 +43,18 @@ def main(params: Params, context: Context) -> None:
     total = refinement.update_budget
     with context.progress(total, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
-    context.tell_divergences(refinement.environment.divergences)
+    context.tell_divergences(refinement.target_divergences)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, {"agent": refinement.agent.artefact()})
-    write_atomically(curve_file, curve(refinement.diary(), refinement.target_steps).to_csv(index=False))
+    write_atomically(curve_file, curve(refinement).to_csv(index=False))
 
 
-def curve(diary: pd.DataFrame, target_steps: int) -> pd.DataFrame:
-    """The diary, and as its last row the shipped round again, at the steps of the final judgement."""
-    shipped = diary[diary["shipped"] == 1].assign(steps=target_steps)
-    return pd.concat([diary, shipped])
+def curve(refinement: Refinement) -> pd.DataFrame:
+    """The diary, and as its last row the shipped round again, with the counts after the final judgement."""
+    diary = refinement.diary()
+    shipped = diary[diary["shipped"] == 1]
+    counts = {"steps": refinement.target_steps, "divergences": refinement.target_divergences}
+    return pd.concat([diary, shipped.assign(**counts)])
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ def main(params: Params, context: Context) -> None:
     total = training.update_budget
     with context.progress(total, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
-    context.tell_divergences(training.environment.divergences)
+    context.tell_divergences(training.divergences)
     policy_file, curve_file, _ = rival_files(name)
     save_policy(policy_file, name, params.task, {"agent": trained.agent.artefact()})
     # Steps are the target's, as in every rival's curve.
-    curve = pd.DataFrame(trained.curve, columns=["source_steps", "updates", "source_return"])
+    curve = pd.DataFrame(trained.curve, columns=["source_steps", "updates", "source_return", "divergences"])
     curve["steps"] = training.target_steps if isinstance(training, Darc) else 0
     write_atomically(curve_file, curve.to_csv(index=False))
 

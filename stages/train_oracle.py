@@ -26,7 +26,7 @@ def main(params: Params, context: Context) -> None:
     )
     with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
-    context.tell_divergences(environment.divergences)
+    context.tell_divergences(training.divergences)
     trained.agent.save(ORACLE_AGENT)
     save_curve(ORACLE_CURVE, trained.curve)
 

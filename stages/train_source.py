@@ -24,7 +24,7 @@ def main(params: Params, context: Context) -> None:
     )
     with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)
-    context.tell_divergences(environment.divergences)
+    context.tell_divergences(training.divergences)
     trained.agent.save(SOURCE_AGENT)
     save_episodes(SOURCE_EPISODES, trained.episodes)
     save_curve(SOURCE_CURVE, trained.curve)

@@ -84,7 +84,7 @@ def main(params: Params, context: Context) -> None:
     refinement = prepare(params)
     with context.progress(refinement.update_budget, "updates") as progress, context.scratch() as scratch:
         refinement.run(progress, scratch)
-    context.tell_divergences(refinement.environment.divergences)
+    context.tell_divergences(refinement.target_divergences)
     refinement.agent.save(TARGET_AGENT)
     save_state(TARGET_POLICIES, refinement.policies(), kind="policies")
     write_atomically(TARGET_ROUNDS, refinement.diary().to_csv(index=False))

@@ -14,8 +14,8 @@ Shape letters, for the whole project:
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +36,15 @@ class Episode:
 
     observation: (T, D) float32, or (T, 64, 64, 3) uint8 and more (``observations``); action: (T, A) float32 in [-1, 1],
     row 0 zero; reward: (T,) float32, entry 0 zero, summed over the frames of a step, or None where the environment pays
-    none; terminal: whether the task ended at the last record.
+    none; terminal: whether the task ended at the last record; divergences: how often the simulator diverged, in initial
+    states that were then drawn anew or at the end, which it cut short.
     """
 
     observation: Array
     action: Array
     reward: Array | None
     terminal: bool = False
+    divergences: int = 0
 
     def __post_init__(self) -> None:
         steps = len(self.observation)
@@ -69,12 +71,17 @@ class Episode:
 
     def without_reward(self) -> "Episode":
         """The same episode as seen by someone who is paid nothing."""
-        return Episode(self.observation, self.action, None, self.terminal)
+        return replace(self, reward=None)
 
 
 def total_steps(episodes: Sequence[Episode]) -> int:
     """Agent decisions in all the episodes."""
     return sum(episode.steps for episode in episodes)
+
+
+def total_divergences(episodes: Iterable[Episode]) -> int:
+    """How often the simulator diverged in all the episodes."""
+    return sum(episode.divergences for episode in episodes)
 
 
 def save_arrays(path: Path, arrays: dict[str, Array]) -> None:
@@ -145,6 +152,7 @@ def save_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     arrays = {
         "length": np.array([len(e) for e in episodes], np.int64),
         "terminal": np.array([e.terminal for e in episodes], np.bool_),
+        "divergences": np.array([e.divergences for e in episodes], np.int64),
         "observation": np.concatenate([e.observation for e in episodes]),
         "action": np.concatenate([e.action for e in episodes]),
     }
@@ -159,19 +167,20 @@ def load_episodes(path: Path, *, rewarded: bool, dims: tuple[Observation | int, 
     dims: what is observed (D, if it is the state) and A, where they are known. What does not fit or is not finite is a
     ``UserError``.
     """
-    kinds = {"length": "i1", "terminal": "b1", "observation": "f2", "action": "f2"} | (
-        {"reward": "f1"} if rewarded else {}
-    )
+    by_episode = {"length": "i1", "terminal": "b1", "divergences": "i1"}
+    by_record = {"observation": "f2", "action": "f2"} | ({"reward": "f1"} if rewarded else {})
+    kinds = by_episode | by_record
     arrays = load_arrays(path, list(kinds))
     if arrays["observation"].ndim == 4:
         kinds["observation"] = FRAMES
     demand(path, arrays, kinds)
-    length, records = arrays["length"], list(kinds)[2:]
+    length = arrays["length"]
     # Every length first: a sum of wild ones may come out right, or overflow.
     total = len(arrays["action"])
-    if len(length) == 0 or length.min() < 2 or length.max() > total or len(arrays["terminal"]) != len(length):
+    if len(length) == 0 or length.min() < 2 or length.max() > total:
         raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
-    if any(length.sum() != len(arrays[name]) for name in records):
+    fits = [len(arrays[name]) == len(length) for name in by_episode]
+    if not all(fits + [len(arrays[name]) == length.sum() for name in by_record]):
         raise UserError(f"{path}: the episode lengths do not fit the records; {MEND}")
     if dims is not None:
         found = *arrays["observation"].shape[1:], arrays["action"].shape[1]
@@ -181,7 +190,10 @@ def load_episodes(path: Path, *, rewarded: bool, dims: tuple[Observation | int, 
             raise UserError(f"{path}: holds episodes of {what} (dimensions {found}, not {wanted}); {MEND}")
     ends = np.cumsum(length)
     episodes = []
-    for begin, end, terminal in zip(ends - length, ends, arrays["terminal"], strict=True):
+    for begin, end, terminal, divergences in zip(
+        ends - length, ends, arrays["terminal"].tolist(), arrays["divergences"].tolist(), strict=True
+    ):
         reward = arrays["reward"][begin:end] if rewarded else None
-        episodes.append(Episode(arrays["observation"][begin:end], arrays["action"][begin:end], reward, bool(terminal)))
+        observation, action = arrays["observation"][begin:end], arrays["action"][begin:end]
+        episodes.append(Episode(observation, action, reward, terminal, divergences))
     return episodes

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from tests.conftest import counting_episode
 
 
 def test_episodes_come_back_as_they_were(tmp_path: Path) -> None:
-    episodes = [counting_episode(n, 5 + n, terminal=n == 1) for n in range(3)]
+    episodes = [
+        dataclasses.replace(counting_episode(n, 5 + n, terminal=n == 1), divergences=2 * (n == 2)) for n in range(3)
+    ]
     save_episodes(tmp_path / "e.npz", episodes)
     again = load_episodes(tmp_path / "e.npz", rewarded=True)
     for one, other in zip(episodes, again, strict=True):
@@ -18,7 +21,7 @@ def test_episodes_come_back_as_they_were(tmp_path: Path) -> None:
         assert one.reward is not None
         assert other.reward is not None
         assert np.array_equal(one.reward, other.reward)
-        assert one.terminal == other.terminal
+        assert (one.terminal, one.divergences) == (other.terminal, other.divergences)
 
 
 def test_without_rewarded_the_rewards_are_not_handed_out(tmp_path: Path) -> None:

@@ -150,6 +150,11 @@ class Darc(OnlineTraining):
         """Steps taken in the target."""
         return self.away.steps
 
+    @property
+    def divergences(self) -> int:
+        """How often a simulator diverged so far, in source or target."""
+        return super().divergences + self.away.divergences
+
     # -- the correction ------------------------------------------------------------------------------------------------
 
     def look_back(self) -> None:

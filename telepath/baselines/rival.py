@@ -71,18 +71,21 @@ def episode_budget(target: Environment, steps: int) -> int:
 def adapt(rival: Rival, target: Environment, steps: int, progress: Progress, scratch: Scratch) -> pd.DataFrame:
     """Give the rival as many whole episodes as ``steps`` hold; continues from the checkpoint in ``scratch``.
 
-    Returns a row an episode: episode, steps (in all, after it), and the rival's figures. ``progress`` counts steps.
+    Returns a row an episode: episode, steps and divergences of the target's simulator (in all, after it), and the
+    rival's figures. ``progress`` counts steps.
     """
     rows: list[dict[str, float]] = []
     if state := scratch.load():
         rival.restore(state["rival"])
         rows = state["rows"]
-    taken = int(rows[-1]["steps"]) if rows else 0
+    taken, diverged = (int(rows[-1][name]) if rows else 0 for name in ("steps", "divergences"))
     progress.advance(taken)
     for number in range(len(rows), episode_budget(target, steps)):
+        before = target.divergences
         count, figures = rival.episode(number)
         taken += count
-        rows.append({"episode": number, "steps": taken} | figures)
+        diverged += target.divergences - before
+        rows.append({"episode": number, "steps": taken, "divergences": diverged} | figures)
         progress.advance(count, **figures)
         scratch.save_if_due(lambda: {"rival": rival.state(), "rows": rows})
     return pd.DataFrame(rows)

@@ -1,12 +1,12 @@
 """Replay: whole episodes in memory, windows of them as training batches."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from telepath.episodes import Array, Episode
+from telepath.episodes import Array, Episode, total_divergences, total_steps
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings
 
@@ -66,7 +66,12 @@ class Replay:
     @property
     def steps(self) -> int:
         """Agent decisions held."""
-        return sum(episode.steps for episode in self.episodes)
+        return total_steps(self.episodes)
+
+    @property
+    def divergences(self) -> int:
+        """How often the simulator diverged in what is held."""
+        return total_divergences(self.episodes)
 
     def add(self, episode: Episode) -> None:
         """Append an episode."""
@@ -76,11 +81,11 @@ class Replay:
         """All observations end to end, (n, *shape)."""
         return torch.from_numpy(np.concatenate([episode.observation for episode in self.episodes]))
 
-    def state(self, since: int = 0) -> list[tuple[Array, Array, Array | None, bool]]:
-        """The episodes from number ``since`` on, as plain arrays."""
-        return [(e.observation, e.action, e.reward, e.terminal) for e in self.episodes[since:]]
+    def state(self, since: int = 0) -> list[tuple[Any, ...]]:
+        """The episodes from number ``since`` on, as plain arrays and numbers."""
+        return [(e.observation, e.action, e.reward, e.terminal, e.divergences) for e in self.episodes[since:]]
 
-    def restore(self, state: list[tuple[Array, Array, Array | None, bool]]) -> None:
+    def restore(self, state: list[tuple[Any, ...]]) -> None:
         """Append the episodes of ``state()``."""
         for record in state:
             self.add(Episode(*record))

@@ -33,12 +33,13 @@ FINALIST_SPACING = 0.1
 class Trained(NamedTuple):
     """What online training leaves: the agent, every episode in order, the last ones of the finalists, and the curve.
 
-    curve: one (steps, updates, return) for each collected episode, of the exploring policy, at last of the finalists.
+    curve: one (steps, updates, return, divergences) for each collected episode, of the exploring policy, at last of the
+    finalists; steps, updates and divergences of the simulator are counted from the beginning.
     """
 
     agent: Agent
     episodes: list[Episode]
-    curve: list[tuple[int, int, float]]
+    curve: list[tuple[int, int, float, int]]
 
 
 class OnlineTraining:
@@ -76,7 +77,7 @@ class OnlineTraining:
             raise ValueError(f"{steps} steps do not hold {self.seed_steps} of seed episodes and those of the finalists")
         self.updates = 0
         self.finalists: list[dict[str, torch.Tensor]] = []
-        self.curve: list[tuple[int, int, float]] = []
+        self.curve: list[tuple[int, int, float, int]] = []
 
     def _rate(self, batch: Batch) -> torch.Tensor:
         assert batch.reward is not None
@@ -92,6 +93,11 @@ class OnlineTraining:
     def update_budget(self) -> int:
         """Updates in the whole run."""
         return self.updates_due(self.collect_budget)
+
+    @property
+    def divergences(self) -> int:
+        """How often a simulator diverged so far, seed episodes included."""
+        return self.replay.divergences
 
     def updates_due(self, steps: int) -> int:
         """Updates that belong to ``steps`` in the replay: the first ones, then the configured number a step."""
@@ -133,7 +139,7 @@ class OnlineTraining:
         self.environment.reseed(self.seed, len(self.replay))
         (episode,) = rollout([self.environment], policy)
         self.replay.add(episode)
-        self.curve.append((self.replay.steps, self.updates, episode.ret))
+        self.curve.append((self.replay.steps, self.updates, episode.ret, self.divergences))
         return episode
 
     def choose(self) -> None:
@@ -181,6 +187,7 @@ class OnlineTraining:
         self.replay.restore(state["replay"])
 
 
-def save_curve(path: Path, curve: list[tuple[int, int, float]]) -> None:
-    """Write a learning curve as CSV: steps, updates, return of every collected episode."""
-    write_atomically(path, pd.DataFrame(curve, columns=["steps", "updates", "return"]).to_csv(index=False))
+def save_curve(path: Path, curve: list[tuple[int, int, float, int]]) -> None:
+    """Write a learning curve as CSV: steps, updates, return and divergences, as ``Trained`` has them."""
+    columns = ["steps", "updates", "return", "divergences"]
+    write_atomically(path, pd.DataFrame(curve, columns=columns).to_csv(index=False))

@@ -119,7 +119,7 @@ class Recorder:
 
     def __init__(self, environment: Environment, record: Record | None = None):
         """With ``record`` the episode is gone through again so far, which asks neither policy nor camera."""
-        self.environment = environment
+        self.environment, self._diverged_before = environment, environment.divergences
         if record is not None:
             environment.remember(record[0])
         self.observation = [environment.reset()]
@@ -150,7 +150,8 @@ class Recorder:
     def episode(self) -> Episode:
         """What was collected."""
         reward = np.array(self.reward, np.float32) if self.environment.rewarded else None
-        return Episode(*self.record(), reward, self.terminal)
+        divergences = self.environment.divergences - self._diverged_before
+        return Episode(*self.record(), reward, self.terminal, divergences)
 
     def record(self) -> Record:
         """What can be gone through again."""

@@ -20,7 +20,13 @@ from telepath.settings import ObservationKind
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 """Whose held-out episodes the index ``policy`` of the held-out arrays means."""
 
-FACTS = {"source_steps": int, "target_steps": int, "observation_names": list, "frame_seconds": float}
+FACTS = {
+    "source_steps": int,
+    "target_steps": int,
+    "target_divergences": int,
+    "observation_names": list,
+    "frame_seconds": float,
+}
 """What the evaluation must tell besides its tables, and its type."""
 
 WORDS = ("agent", "stage", "made")
@@ -73,11 +79,12 @@ class Cost(NamedTuple):
 class Evidence(NamedTuple):
     """Everything a report is written from; columns and keys as the stages write them.
 
-    source_curve, oracle_curve: steps, updates, return; pada_curve: steps, empty where PADA does not apply; diary:
-    Telepath's rounds, known without true reward; returns: agent, episode, return; rounds: round, steps, return, low,
-    high (true return); heldout: true, inferred, predicted, confidence, policy, all (R,); gap: seconds, divergence;
-    null (K,): alignment costs of target pieces that were re-enacted with their own actions; facts: steps, frames,
-    names; costs: of the stages, as far as they were measured.
+    source_curve, oracle_curve: steps, updates, return, divergences; pada_curve: steps, divergences, empty where PADA
+    does not apply; diary: Telepath's rounds, known without true reward; returns: agent, episode, return, divergences;
+    rounds: round, steps, return, low, high (true return), divergences; heldout: true, inferred, predicted, confidence,
+    policy, all (R,); gap: seconds, divergence (of target from source, not the simulator's); null (K,): alignment costs
+    of target pieces that were re-enacted with their own actions; facts: steps, frames, names; costs: of the stages, as
+    far as they were measured.
     """
 
     source_curve: pd.DataFrame
@@ -114,8 +121,9 @@ def read_table(path: Path, columns: Sequence[str], *, rows: bool = True) -> pd.D
     for name in columns:
         if name not in WORDS and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"{path}: {name} holds other things than numbers; {MEND}")
-        if name not in GAPS and table[name].isna().any():
-            raise UserError(f"{path}: {name} has gaps; {MEND}")
+        whole = table[name].notna() if name in WORDS else np.isfinite(table[name])
+        if name not in GAPS and not whole.all():
+            raise UserError(f"{path}: {name} has gaps, or numbers that are not finite; {MEND}")
     return table
 
 
@@ -223,16 +231,16 @@ def read_evidence(
     costs: dict[str, Cost],
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
-    curve, returns = ("steps", "updates", "return"), ("agent", "episode", "return")
+    curve, returns = ("steps", "updates", "return", "divergences"), ("agent", "episode", "return", "divergences")
     judged = [read_table(path, returns) for path in (evaluation / "returns.csv", oracle_returns)]
     judged.append(read_table(pada_returns, returns, rows=False))
     return Evidence(
         read_table(source_curve, curve),
         read_table(oracle_curve, curve),
-        read_table(pada_curve, ("steps",), rows=False),
+        read_table(pada_curve, ("steps", "divergences"), rows=False),
         read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
         pd.concat(judged, ignore_index=True),
-        read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high")),
+        read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high", "divergences")),
         read_heldout(evaluation / "heldout.npz"),
         read_table(evaluation / "gap.csv", ("seconds", "divergence")),
         read_table(evaluation / "null.csv", ("cost",))["cost"].to_numpy(np.float64),

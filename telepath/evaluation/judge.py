@@ -7,7 +7,7 @@ import pandas as pd
 
 from telepath.envs.rollout import Keep, Policy, State, rollout
 from telepath.envs.suite import Environment
-from telepath.episodes import Episode
+from telepath.episodes import Episode, total_divergences
 from telepath.evaluation.scores import mean_interval
 from telepath.runtime.resume import Scratch
 
@@ -30,12 +30,11 @@ def judge(
 class Court:
     """Judges one policy after the other, all on the same episodes, and keeps what it has in the stage's scratch.
 
-    Every verdict is a part; of the one that it is at there is a checkpoint. divergences: of the simulator, in all the
-    episodes so far, those that an earlier session judged included.
+    Every verdict is a part; of the one that it is at there is a checkpoint.
     """
 
     def __init__(self, scratch: Scratch, seed: int):
-        self.scratch, self.seed, self.divergences = scratch, seed, 0
+        self.scratch, self.seed = scratch, seed
         self._done, self._begun = scratch.load_parts(), scratch.load()
         self._count = 0
 
@@ -48,25 +47,26 @@ class Court:
             def keep(make_state: Callable[[], State]) -> None:
                 self.scratch.save_if_due(lambda: {"number": number, "rollout": make_state()})
 
-            before = sum(environment.divergences for environment in environments)
             episodes = judge(environments, policy, self.seed, begun, keep)
-            diverged = sum(environment.divergences for environment in environments) - before
-            self._done[number] = {"episodes": [asdict(episode) for episode in episodes], "divergences": diverged}
+            self._done[number] = {"episodes": [asdict(episode) for episode in episodes]}
             self.scratch.save_part(number, self._done[number])
-        self.divergences += self._done[number]["divergences"]
         return [Episode(**record) for record in self._done[number]["episodes"]]
 
 
 def returns_table(judged: dict[str, list[Episode]]) -> pd.DataFrame:
-    """agent, episode, return: a row an episode."""
-    rows = [(agent, n, episode.ret) for agent, episodes in judged.items() for n, episode in enumerate(episodes)]
-    return pd.DataFrame(rows, columns=["agent", "episode", "return"])
+    """agent, episode, return, divergences of the simulator: a row an episode."""
+    rows = [
+        (agent, number, episode.ret, episode.divergences)
+        for agent, episodes in judged.items()
+        for number, episode in enumerate(episodes)
+    ]
+    return pd.DataFrame(rows, columns=["agent", "episode", "return", "divergences"])
 
 
 def rounds_table(steps: Sequence[int], rounds: list[list[Episode]], confidence: float) -> pd.DataFrame:
-    """round, steps, return, low, high: the true return of every round's policy, for evaluation only."""
+    """round, steps, return, low, high, divergences: true returns of every round's policy, for evaluation only."""
     rows = []
     for number, (count, episodes) in enumerate(zip(steps, rounds, strict=True)):
         mean, low, high = mean_interval([episode.ret for episode in episodes], confidence)
-        rows.append((number, count, mean, low, high))
-    return pd.DataFrame(rows, columns=["round", "steps", "return", "low", "high"])
+        rows.append((number, count, mean, low, high, total_divergences(episodes)))
+    return pd.DataFrame(rows, columns=["round", "steps", "return", "low", "high", "divergences"])

@@ -111,5 +111,18 @@ def remarks_on_terms(findings: Findings, evidence: Evidence) -> Iterator[str]:
     steps, target = evidence.oracle_curve["steps"].max(), evidence.facts["target_steps"]
     if abs(steps - target) > 0.1 * target:
         yield f"The oracle had {steps:,} target steps and Telepath {target:,}: more than 10 % apart."
-    if evidence.facts.get("divergences", 0):
-        yield f"The simulator diverged in {evidence.facts['divergences']} of the evaluation's episodes."
+    if told := ", ".join(f"{count} times {where}" for where, count in divergences(evidence).items() if count):
+        yield f"The simulator diverged: {told}. Such an episode ends there, at its last finite observation."
+
+
+def divergences(evidence: Evidence) -> dict[str, int]:
+    """How often the simulator diverged, by what it was needed for."""
+    curves = evidence.source_curve, evidence.oracle_curve, evidence.pada_curve
+    source, oracle, pada = (int(curve["divergences"].max()) if len(curve) else 0 for curve in curves)
+    return {
+        "in the source's training": source,
+        "while Telepath learned in the target": evidence.facts["target_divergences"],
+        "in the oracle's training": oracle,
+        "while PADA adapted": pada,
+        "in the evaluation": int(evidence.returns["divergences"].sum() + evidence.rounds["divergences"].sum()),
+    }

@@ -1,7 +1,8 @@
 """The rivals beside Telepath: one table, as CSV for machines and as Markdown for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -58,20 +59,34 @@ def what_it_sees(agent: str, params: Params) -> str:
     }[agent]
 
 
-def compare(returns: Sequence[pd.DataFrame], steps: Mapping[str, int], params: Params) -> pd.DataFrame:
-    """A row an agent: agent, sees, steps, return, low, high.
+class Effort(NamedTuple):
+    """What an agent took to learn: steps in the target, and divergences of the simulators meanwhile."""
 
-    returns: tables of agent, episode, return; steps: target steps of those who learn there, 0 of the others. The
-    interval of the mean return has the confidence of the settings.
+    steps: int
+    divergences: int
+
+
+def compare(returns: Sequence[pd.DataFrame], effort: Mapping[str, Effort], params: Params) -> pd.DataFrame:
+    """A row an agent: agent, sees, steps, return, low, high, divergences.
+
+    returns: tables of agent, episode, return, divergences; effort: of those who learn for the target. The interval of
+    the mean return has the confidence of the settings; divergences are those of learning and of judgement.
     """
     rows = []
     judged = pd.concat(returns, ignore_index=True)
     for agent in EVERYONE:
-        sample = judged.loc[judged["agent"] == agent, "return"].to_numpy()
-        if len(sample):
-            numbers = [significant(value) for value in mean_interval(sample, params.evaluate.confidence)]
-            rows.append((agent, what_it_sees(agent, params), steps.get(agent, 0), *numbers))
-    return pd.DataFrame(rows, columns=["agent", "sees", "steps", "return", "low", "high"])
+        own = judged[judged["agent"] == agent]
+        if len(own):
+            steps, diverged = effort.get(agent, Effort(0, 0))
+            interval = mean_interval(own["return"].to_numpy(), params.evaluate.confidence)
+            numbers = [significant(value) for value in interval]
+            diverged += int(own["divergences"].sum())
+            rows.append((agent, what_it_sees(agent, params), steps, *numbers, diverged))
+    return pd.DataFrame(rows, columns=["agent", "sees", "steps", "return", "low", "high", "divergences"])
+
+
+SHOWN = ["agent", "sees", "steps", "return", "low", "high"]
+"""Columns of the comparison that the page's table shows."""
 
 
 def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> None:
@@ -88,7 +103,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
             f"{low:.0f} to {high:.0f}",
             sees,
         ]
-        for agent, sees, steps, mean, low, high in comparison.itertuples(index=False)
+        for agent, sees, steps, mean, low, high in comparison[SHOWN].itertuples(index=False)
     ]
     repeat = params.tasks[params.task].action_repeat
     declared = "; ".join(
@@ -103,7 +118,15 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
         "in the target, with bootstrap intervals. Nobody in this table read the target's reward. Target steps are "
         "those that an agent learnt from or was chosen by; a rival takes as many whole episodes as Telepath's budget "
         "holds.",
+        *diverged(comparison),
         "What each rival is, with its paper and what differs from it: the modules of `telepath/baselines/`. Made by "
         "`make rivals`.",
     ]
     write_atomically(folder / "rivals.md", "\n\n".join(sections) + "\n")
+
+
+def diverged(comparison: pd.DataFrame) -> Iterator[str]:
+    """Whose simulator diverged, if anyone's did."""
+    rows = comparison[comparison["divergences"] > 0]
+    if told := ", ".join(f"{EVERYONE[row.agent]} {row.divergences} times" for row in rows.itertuples()):
+        yield f"The simulator diverged: {told}. Such an episode ends there, at its last finite observation."

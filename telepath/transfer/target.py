@@ -32,7 +32,7 @@ from telepath.dreamer.replay import Batch, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
-from telepath.episodes import Array, Episode
+from telepath.episodes import Array, Episode, total_divergences, total_steps
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
@@ -58,10 +58,14 @@ class Snapshot(NamedTuple):
 
 
 class Round(NamedTuple):
-    """One row of the diary: what is known of a round without the true reward."""
+    """One row of the diary: what is known of a round without the true reward.
+
+    steps, updates and divergences of the target's simulator are counted from the beginning, exploration included.
+    """
 
     steps: int
     updates: int
+    divergences: int
     inferred_return: float
     confidence: float
     alignment_cost: float
@@ -133,7 +137,7 @@ class Refinement:
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[Snapshot] = []
-        self.final_steps = 0
+        self.final_steps = self.final_divergences = 0
         self.losses = {"reward": math.nan, "belief": math.nan}
         self.refresh()
 
@@ -234,6 +238,7 @@ class Refinement:
             Round(
                 self.replay.steps,
                 self.updates,
+                self.replay.divergences,
                 float(self.inferred_returns(played).mean()),
                 float(np.mean([labels.confidence.mean() for labels in played])),
                 float(np.median(self.alignments.cost)),
@@ -311,7 +316,8 @@ class Refinement:
                 for count in range(self.settings.final_episodes)
             ]
             returns[number] = self.inferred_returns([labels for _, labels in fresh])
-            self.final_steps += sum(episode.steps for episode, _ in fresh)
+            self.final_steps += total_steps([episode for episode, _ in fresh])
+            self.final_divergences += total_divergences([episode for episode, _ in fresh])
         self.final_scores = {number: float(found.mean()) for number, found in returns.items()}
         self.shipped = choose(returns, len(self.given))
         self.take_up(self.shipped)
@@ -345,6 +351,11 @@ class Refinement:
         """All agent decisions taken in the target, the final judgement included."""
         return self.replay.steps + self.final_steps
 
+    @property
+    def target_divergences(self) -> int:
+        """How often the target's simulator diverged meanwhile."""
+        return self.replay.divergences + self.final_divergences
+
     def diary(self) -> pd.DataFrame:
         """A row a round; ``final_score`` only for finalists, ``shipped`` 1 for the chosen one."""
         table = pd.DataFrame(self.rounds, columns=Round._fields)
@@ -354,7 +365,7 @@ class Refinement:
         return table
 
     def policies(self) -> dict[str, Any]:
-        """What the evaluation looks at: every round's agent, the count of steps, and a reward head.
+        """What the evaluation looks at: every round's agent, counts of steps and divergences, and a reward head.
 
         The head is the shipped round's, or where the source agent is shipped, the best other round's, ``trained``.
         """
@@ -363,6 +374,7 @@ class Refinement:
             "trained": self.best_trained,
             "reward": self.snapshots[self.best_trained].reward,
             "target_steps": self.target_steps,
+            "target_divergences": self.target_divergences,
         }
 
     # -- checkpoints --------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_a_refinement_runs_on_any_labels_without_the_reward(refine: Callable[[],
         assert len(rate) == len(episode)
         assert np.isfinite(rate).all()
         assert episode.reward is None
-    rows = curve(refinement.diary(), refinement.target_steps)
+    rows = curve(refinement)
     assert rows["steps"].iloc[-1] == refinement.target_steps == (9 + 2) * 40
     refinement.environment.reset()
     with pytest.raises(AssertionError, match="touched"):

@@ -40,8 +40,8 @@ def test_updates_and_steps_keep_the_configured_ratio(make: Callable[..., OnlineT
     assert training.updates == progress.count == 5 + 0.2 * 120
     assert training.replay.steps == 280
     assert len(trained.episodes) == 7
-    assert [steps for steps, _, _ in trained.curve] == [120, 160, 200, 240, 280]
-    for steps, updates, _ in trained.curve[:3]:
+    assert [steps for steps, *_ in trained.curve] == [120, 160, 200, 240, 280]
+    for steps, updates, *_ in trained.curve[:3]:
         # An episode is collected as soon as the updates for all steps before it are made.
         assert updates == pytest.approx(5 + 0.2 * (steps - 40 - 80), abs=1)
 

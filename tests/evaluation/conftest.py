@@ -17,7 +17,8 @@ def curve(rng: np.random.Generator, steps: int, every: int, level: float) -> pd.
     at = np.arange(every, steps + 1, every)
     learned = level / (1 + np.exp(-(at / steps - 0.4) * 14))
     noise = rng.normal(0, level * 0.12 + 5, len(at))
-    return pd.DataFrame({"steps": at, "updates": at * 4 // 10, "return": np.clip(learned + noise, 0, level * 1.04)})
+    paid = np.clip(learned + noise, 0, level * 1.04)
+    return pd.DataFrame({"steps": at, "updates": at * 4 // 10, "return": paid, "divergences": 0})
 
 
 def returns(rng: np.random.Generator, levels: dict[str, float]) -> pd.DataFrame:
@@ -25,8 +26,8 @@ def returns(rng: np.random.Generator, levels: dict[str, float]) -> pd.DataFrame:
     for agent, level in levels.items():
         spread = 0.03 if level > 500 else 0.8
         values = np.clip(level + rng.normal(0, level * spread + 1, 20), 0, 1000)
-        rows += [(agent, number, value) for number, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=["agent", "episode", "return"])
+        rows += [(agent, number, value, 0) for number, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["agent", "episode", "return", "divergences"])
 
 
 def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -58,6 +59,7 @@ def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, p
             "return": true,
             "low": np.maximum(true - 45, 0),
             "high": np.minimum(true + 35, 1000),
+            "divergences": 0,
         }
     )
     return diary, rounds
@@ -115,7 +117,7 @@ def fake_evidence(
     return Evidence(
         curve(rng, 5000, 167, levels["source"]),
         curve(rng, 15000, 333, levels["oracle"]),
-        pd.DataFrame({"episode": np.arange(44), "steps": 334 * np.arange(1, 45)}),
+        pd.DataFrame({"episode": np.arange(44), "steps": 334 * np.arange(1, 45), "divergences": 0}),
         diary,
         returns(rng, levels),
         rounds,
@@ -129,7 +131,7 @@ def fake_evidence(
             "target_frames": 44955,
             "observation_names": NAMES,
             "frame_seconds": 0.02,
-            "divergences": 0,
+            "target_divergences": 0,
         },
         reenactments(rng),
         Film("no OpenGL without a screen", [], 0, 0.0, None),

@@ -48,6 +48,11 @@ def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_pa
         ("returns.csv", None, "no such file"),
         ("returns.csv", "", "not a readable table"),
         ("returns.csv", "agent,episode\nrandom,0\n", "lacks return"),
+        (
+            "returns.csv",
+            "agent,episode,return,divergences\nrandom,0,1.5,inf\n",
+            "divergences has gaps, or numbers that",
+        ),
         ("gap.csv", "seconds,divergence\n", "has no rows"),
         ("null.csv", "cost\n", "has no rows"),
         ("heldout.npz", "no", "not a readable array file"),

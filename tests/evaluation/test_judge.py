@@ -144,15 +144,18 @@ def test_a_court_goes_on_in_the_middle_of_a_verdict(
     assert Counted.calls == 60 + 4
 
 
-def test_a_court_counts_divergences_of_all_sessions(tmp_path: Path) -> None:
+def test_a_court_knows_the_divergences_of_earlier_sessions(tmp_path: Path) -> None:
     class Diverging(PointEnvironment):
         def reset(self) -> Array:
             self.divergences += 1
             return super().reset()
 
+    tables = []
     for _ in range(2):
         with Scratch(tmp_path) as scratch:
-            court = Court(scratch, 0)
-            for _ in range(2):
-                court.judge([Diverging(frames=3)] * 2, RandomPolicy(1, np.random.default_rng(0)))  # type: ignore[list-item]
-        assert court.divergences == 2 * 4
+            places = [Diverging(frames=3), PointEnvironment(frames=3)]
+            judged = Court(scratch, 0).judge(places, RandomPolicy(1, np.random.default_rng(0)))  # type: ignore[arg-type]
+        tables.append(returns_table({"random": judged}))
+        assert rounds_table([6], [judged], 0.95)["divergences"].tolist() == [1]
+    assert places[0].divergences == 0, "the second session judged anew"
+    assert [table["divergences"].tolist() for table in tables] == [[1, 0]] * 2

@@ -193,7 +193,10 @@ def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Pa
     made = make_evidence(levels=levels, noise=1.5)
     made.diary["shipped"] = 0
     made.diary.loc[0, ["shipped", "final_score", "inferred_return"]] = [1, 400, 400]
-    made.facts["divergences"] = 2
+    made.facts["target_divergences"] = 2
+    made.oracle_curve.loc[made.oracle_curve.index >= 3, "divergences"] = 1
+    made.returns.loc[made.returns["agent"] == "random", "divergences"] = 1
+    made.rounds["divergences"] = 1
     made = made._replace(oracle_curve=made.oracle_curve[:20])
     told = " ".join(remarks(find(made, with_gap(params)), made))
     for words in (
@@ -207,7 +210,7 @@ def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Pa
         "the choice is chancy",
         "the labels flatter it",
         "more than 10 % apart",
-        "diverged in 2",
+        "2 times while Telepath learned in the target, 1 times in the oracle's training, 30 times in the evaluation",
     ):
         assert words in told
 

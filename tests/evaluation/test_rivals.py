@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from telepath.config import Params
-from telepath.evaluation.rivals import RIVALS, compare, what_it_sees, write_comparison
+from telepath.evaluation.rivals import RIVALS, Effort, compare, what_it_sees, write_comparison
 from tests.evaluation.conftest import returns
 
 
@@ -18,7 +18,8 @@ def comparison(params: Params) -> pd.DataFrame:
         returns(rng, {"bco": 0}),
         returns(rng, {"gaifo": 300}),
     ]
-    return compare(tables, {"telepath": 14000, "pada": 15000, "bco": 15030, "gaifo": 14000}, params)
+    steps = {"telepath": 14000, "pada": 15000, "bco": 15030, "gaifo": 14000}
+    return compare(tables, {name: Effort(count, 0) for name, count in steps.items()}, params)
 
 
 def test_every_agent_that_was_judged_has_a_row(comparison: pd.DataFrame) -> None:
@@ -41,6 +42,15 @@ def test_the_page_says_what_each_may_see(comparison: pd.DataFrame, params: Param
     first = page
     write_comparison(comparison, params, tmp_path)
     assert (tmp_path / "rivals.md").read_text() == first
+
+
+def test_the_page_says_whose_simulator_diverged(comparison: pd.DataFrame, params: Params, tmp_path: Path) -> None:
+    write_comparison(comparison, params, tmp_path)
+    assert "diverged" not in (tmp_path / "rivals.md").read_text()
+    judged = returns(np.random.default_rng(0), {"bco": 300, "random": 40})
+    judged.loc[judged["agent"] == "bco", "divergences"] = 1
+    write_comparison(compare([judged], {"bco": Effort(15030, 4)}, params), params, tmp_path)
+    assert "The simulator diverged: BCO 24 times. " in (tmp_path / "rivals.md").read_text()
 
 
 def test_a_learnt_source_needs_no_simulator(params: Params) -> None:

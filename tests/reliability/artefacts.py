@@ -46,7 +46,8 @@ LABEL_ARRAYS = {
 }
 HELDOUT = {name: np.zeros(3, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
 HELDOUT["policy"] = np.zeros(3, np.int32)
-FACTS = {"source_steps": 3, "target_steps": 4, "observation_names": ["a", "b"], "frame_seconds": 0.02}
+FACTS = {"source_steps": 3, "target_steps": 4, "target_divergences": 0}
+FACTS |= {"observation_names": ["a", "b"], "frame_seconds": 0.02}
 FILM = {"missing": "", "agents": ["telepath"], "episode": 3, "seconds": 8.0, "misfit": 0.01}
 
 
@@ -65,7 +66,8 @@ def agent() -> Agent:
 
 
 def policies() -> dict[str, Any]:
-    return {"rounds": [agent().artefact()], "trained": 0, "reward": {"w": torch.ones(2)}, "target_steps": 9}
+    counts = {"target_steps": 9, "target_divergences": 0}
+    return {"rounds": [agent().artefact()], "trained": 0, "reward": {"w": torch.ones(2)}} | counts
 
 
 def save_belief(path: Path) -> None:

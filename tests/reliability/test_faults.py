@@ -23,7 +23,7 @@ from telepath.episodes import Episode, load_arrays, load_episodes, save_episodes
 from telepath.errors import Fault, UserError
 from telepath.settings import DreamerSettings
 from telepath.transfer.explore import Exploration
-from tests.conftest import Counting, NoScratch, PointEnvironment
+from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,15 +149,15 @@ class Diverging(PointEnvironment):
 
     def __init__(self, *, rewarded: bool = True, last: int = 3):
         super().__init__(rewarded=rewarded)
-        self.episode, self.last, self.divergences = 0, last, 0
+        self.last, self.divergences = last, 0
 
-    def reset(self) -> np.ndarray:
-        self.episode += 1
-        return super().reset()
+    def reseed(self, seed: int, episode: int) -> None:
+        self.episode = episode
+        super().reseed(seed, episode)
 
     def step(self, action: np.ndarray) -> Step:
         step = super().step(action)
-        if self.episode % 3 != 1 and self.frame == self.last:
+        if self.episode % 3 != 0 and self.frame == self.last:
             self.divergences += 1
             return Step(step.observation, 0.0 if self.rewarded else None, terminal=False, last=True)
         return step
@@ -165,27 +165,47 @@ class Diverging(PointEnvironment):
 
 @pytest.mark.parametrize("last", [1, 3])
 def test_training_goes_on_with_a_simulator_that_diverges(params: Params, small: DreamerSettings, last: int) -> None:
-    online = params.source.training.model_copy(
-        update={"first_updates": 3, "update_ratio": 0.1, "finalists": 1, "final_episodes": 1}
-    )
-    environment = Diverging(last=last)
-    episodes = seed_episodes(environment, 3, 0)  # type: ignore[arg-type]
-    training = OnlineTraining("point", environment, episodes, small, online, steps=200, seed=0)  # type: ignore[arg-type]
+    training = fragile_training(params, small, last)
     trained = training.run(Counting(), NoScratch())  # type: ignore[arg-type]
-    assert environment.divergences > 3
+    assert training.environment.divergences > 3
+    assert trained.curve[-1][3] == training.divergences == training.environment.divergences
     assert all(np.isfinite(episode.observation).all() for episode in trained.episodes)
     assert {len(episode) for episode in trained.episodes} == {last + 1, 41}
 
     environment = Diverging(rewarded=False, last=last)
     explore = params.explore.model_copy(update={"update_ratio": 0.1})
     explored = Exploration(environment, trained.agent, None, 1.0, 200, explore, 0)  # type: ignore[arg-type]
-    assert len(explored.run(Counting(), NoScratch())) == 5  # type: ignore[arg-type]
-    assert environment.divergences > 2
+    episodes = explored.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    assert [episode.divergences for episode in episodes] == [0, 1, 1, 0, 1]
+    assert environment.divergences == 3
+
+
+def fragile_training(params: Params, small: DreamerSettings, last: int = 3) -> OnlineTraining:
+    online = params.source.training.model_copy(
+        update={"first_updates": 3, "update_ratio": 0.1, "finalists": 1, "final_episodes": 1}
+    )
+    environment: Any = Diverging(last=last)
+    episodes = seed_episodes(environment, 3, 0)
+    return OnlineTraining("point", environment, episodes, small, online, steps=200, seed=0)
+
+
+def test_divergences_of_earlier_sessions_are_counted(params: Params, small: DreamerSettings) -> None:
+    whole = fragile_training(params, small).run(Counting(), NoScratch())  # type: ignore[arg-type]
+    scratch = StopAt(8)
+    with pytest.raises(Stopped):
+        fragile_training(params, small).run(Counting(), scratch)  # type: ignore[arg-type]
+    resumed = fragile_training(params, small)
+    seeds = resumed.divergences
+    again = resumed.run(Counting(), Kept(scratch))  # type: ignore[arg-type]
+    assert whole.curve == again.curve
+    assert whole.curve[-1][3] == sum(episode.divergences for episode in again.episodes)
+    # Some came in the session that was killed: this one's simulator knows nothing of them.
+    assert seeds < resumed.environment.divergences < resumed.divergences
 
 
 def test_a_simulator_that_always_diverges_at_once_is_one_line(params: Params, small: DreamerSettings) -> None:
     environment = Diverging(last=2)
-    environment.episode = 1
+    environment.reseed(0, 1)
     (episode,) = rollout([environment], RandomPolicy(1, np.random.default_rng(0)))  # type: ignore[list-item]
     with pytest.raises(UserError, match=r"^gap: no episode is as long as a window of 8 records.*milder"):
         Replay([episode]).sample(4, 8, np.random.default_rng(0))
@@ -208,3 +228,36 @@ def test_divergence_in_the_middle_of_a_rollout_is_counted_and_poisons_nothing(mo
     assert np.isfinite(episode.reward).all()
     (again,) = rollout([environment], RandomPolicy(1, np.random.default_rng(0)))
     assert len(again) > 100
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
+@pytest.mark.parametrize("task", ["ball_in_cup-catch", "walker-walk", "cheetah-run"])
+def test_the_real_simulator_diverges_and_goes_on(task: str, value: float) -> None:
+    environment = Environment(task, 4, seed=0)
+
+    class Breaking(RandomPolicy):
+        """Random actions; before the sixth one the bodies are given velocities that no integrator survives."""
+
+        def act(self, observation: np.ndarray) -> np.ndarray:
+            if self._age == 5:
+                environment.physics.data.qvel[:] = value
+            return super().act(observation)
+
+    def episode(policy: type[RandomPolicy]) -> Episode:
+        environment.reseed(0, 1)
+        (played,) = rollout([environment], policy(environment.action_dim, np.random.default_rng(0)))
+        return played
+
+    whole, broken, again = episode(RandomPolicy), episode(Breaking), episode(RandomPolicy)
+    assert (broken.steps, broken.terminal, broken.divergences, environment.divergences) == (6, False, 1, 1)
+    assert broken.reward is not None
+    assert np.isfinite(broken.observation).all()
+    assert np.isfinite(broken.reward).all()
+    # Up to there it was an episode like any other, its last record repeats the one before, and the next one is whole.
+    np.testing.assert_array_equal(broken.observation[:6], whole.observation[:6])
+    np.testing.assert_array_equal(broken.observation[6], whole.observation[5])
+    assert (again.observation.tobytes(), again.action.tobytes()) == (
+        whole.observation.tobytes(),
+        whole.action.tobytes(),
+    )
+    assert (whole.steps, whole.divergences, again.divergences) == (environment.episode_steps, 0, 0)

@@ -266,6 +266,7 @@ def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) 
     episodes = {
         "length": np.array([6, 6]),
         "terminal": np.zeros(2, np.bool_),
+        "divergences": np.zeros(2, np.int64),
         "observation": np.concatenate([episode.observation for episode in EPISODES]),
         "action": np.concatenate([episode.action for episode in EPISODES]),
     }

@@ -299,7 +299,9 @@ def test_divergences_are_told(capsys: pytest.CaptureFixture[str], toy: Path) -> 
     context.tell_divergences(0)
     assert capsys.readouterr().err == ""
     context.tell_divergences(3)
-    assert capsys.readouterr().err.startswith("telepath: toy: the simulator diverged 3 times; ")
+    assert capsys.readouterr().err.startswith(
+        "telepath: toy: the simulator diverged 3 times; such an episode ends there"
+    )
 
 
 def test_a_twin_is_refused_before_it_writes_anything(toy: Path) -> None:
