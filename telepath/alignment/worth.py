@@ -7,10 +7,13 @@ frame to be paid joins the frame as one number more. It decides nothing alone: w
 has seen, the other dimensions find the match, and the match says what was really paid.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
 
+from telepath.dreamer.learner import descend
 from telepath.dreamer.networks import mlp
 from telepath.episodes import Array
 
@@ -60,10 +63,12 @@ def regression(inputs: torch.Tensor, target: torch.Tensor) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = mlp(inputs.shape[-1], HIDDEN, 2, 1)
-        optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
+        parameters = dict(network.named_parameters())
+        optimizer = torch.optim.Adam(parameters.values(), LEARNING_RATE, fused=True)
         for _ in range(UPDATES):
             chosen = torch.randint(len(inputs), (BATCH,))
-            (network(inputs[chosen]).squeeze(-1) - target[chosen]).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            batch = {"frames": inputs[chosen], "rate": target[chosen]}
+            loss = (network(batch["frames"]).squeeze(-1) - batch["rate"]).square().mean()
+            # No gradient of so plain a fit is too large.
+            descend(optimizer, parameters, loss, math.inf, "worth", batch)
     return network.requires_grad_(False)

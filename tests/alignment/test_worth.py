@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 import torch
 
+from telepath.alignment import worth
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
-from telepath.alignment.worth import Worth
+from telepath.alignment.worth import Worth, regression
 from telepath.config import Params
+from telepath.dreamer.networks import mlp
 from telepath.episodes import Episode
+from telepath.errors import Fault
 
 DIMS = 12
 
@@ -29,9 +32,9 @@ def source() -> list[Episode]:
     return [walk(seed, paid=True) for seed in range(20)]
 
 
-def correlation(source: list[Episode], params: Params, worth: float) -> float:
+def correlation(source: list[Episode], params: Params, weight: float) -> float:
     """Of inferred and true rewards in new episodes."""
-    settings = params.label.match.model_copy(update={"worth": worth, "window": 6, "stride": 3, "null_windows": 50})
+    settings = params.label.match.model_copy(update={"worth": weight, "window": 6, "stride": 3, "null_windows": 50})
     pool = SourcePool(source, FrameScale.fit(source), Rates(1, 1, 0.1), settings)
     fresh = [walk(seed, paid=True) for seed in range(100, 108)]
     true = np.concatenate([episode.reward[1:] for episode in fresh if episode.reward is not None])
@@ -47,8 +50,7 @@ def test_what_decides_the_reward_decides_the_match(source: list[Episode], params
 
 def test_a_difference_of_a_spread_counts_as_the_weight_says() -> None:
     frames = np.linspace(-1, 1, 1000, dtype=np.float32)[:, None]
-    worth = Worth(frames, 3 * frames[:, 0], weight=4.0)
-    seen = worth(frames)
+    seen = Worth(frames, 3 * frames[:, 0], weight=4.0)(frames)
     assert seen.shape == (1000, 2)
     np.testing.assert_array_equal(seen[:, :1], frames)
     low, high = seen[50, 1], seen[949, 1]
@@ -59,6 +61,36 @@ def test_a_reward_that_never_differs_adds_nothing_that_does() -> None:
     frames = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
     seen = Worth(frames, np.full(300, 0.5, np.float32), weight=1.0)(frames)
     assert np.ptp(seen[:, -1]) == 0
+
+
+def plain(inputs: torch.Tensor, target: torch.Tensor) -> torch.nn.Module:
+    """The same fit without a look at loss and gradients."""
+    torch.manual_seed(0)
+    network = mlp(inputs.shape[-1], worth.HIDDEN, 2, 1)
+    optimizer = torch.optim.Adam(network.parameters(), worth.LEARNING_RATE, fused=True)
+    for _ in range(worth.UPDATES):
+        chosen = torch.randint(len(inputs), (worth.BATCH,))
+        (network(inputs[chosen]).squeeze(-1) - target[chosen]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return network
+
+
+def test_the_look_at_every_step_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worth, "UPDATES", 60)
+    inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
+    target = 1e4 * inputs[:, 0].square()  # steep at first: a norm that others would clip
+    for one, other in zip(plain(inputs, target).parameters(), regression(inputs, target).parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_reward_that_is_not_finite_stops_it_with_its_name(value: float) -> None:
+    frames = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+    rate = np.full(300, value, np.float32)
+    with pytest.raises(Fault, match=r"^worth: rate\[0\] is not finite: the loss is ") as raised:
+        regression(torch.from_numpy(frames), torch.from_numpy(rate))
+    assert set(raised.value.evidence) == {"frames", "rate"}
 
 
 def test_it_is_the_same_each_time_and_leaves_the_random_state_alone(source: list[Episode]) -> None:
