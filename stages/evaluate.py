@@ -58,6 +58,11 @@ def main(params: Params, context: Context) -> None:
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     diary = read_table(TARGET_ROUNDS, ["steps"])
     stored = read_policies(TARGET_POLICIES, len(diary))
+    reward = RewardHead(agents["telepath"].model.feature_dim, params.dreamer)
+    load_weights(reward, stored["reward"])
+    explored = Agent.load(EXPLORED_AGENT, params.task, kind).model
+    belief = BeliefNet.load(BELIEF, explored, params.belief)
+    labels = Labels.load(LABELS, exploration, away[0].observation)
     policies: dict[str, Policy] = {
         "random": RandomPolicy(away[0].action_dim, np.random.default_rng(seed)),
         "zero_shot": agents["source"].policy(),
@@ -81,15 +86,10 @@ def main(params: Params, context: Context) -> None:
             policy = Agent.from_artefact(artefact, TARGET_POLICIES).policy()
             rounds.append(court.judge(away[: settings.curve_episodes], policy))
             progress.advance(1, round=float(np.mean([episode.ret for episode in rounds[-1]])))
-        labels = Labels.load(LABELS, exploration, away[0].observation)
         pool = SourcePool(source, labels.scale, rates, params.label.match)
-        reward = RewardHead(agents["telepath"].model.feature_dim, params.dreamer)
-        load_weights(reward, stored["reward"])
         heldout = {name: judged[name][: settings.heldout_episodes] for name in HELDOUT_POLICIES}
         judge_of_rewards = Agent.from_artefact(stored["rounds"][stored["trained"]], TARGET_POLICIES)
         compared = compare_rewards(heldout, pool, judge_of_rewards, reward, params.gap.action_repeat)
-        explored = Agent.load(EXPLORED_AGENT, params.task, kind).model
-        belief = BeliefNet.load(BELIEF, explored, params.belief)
         reenactor = Reenactor(explored, belief, labels.scale, rates, params.label)
         null = null_costs(reenactor, exploration, params.label.null_segments, seed)
         gap = induced_gap(params.task, task.action_repeat, params.gap, seed)
@@ -121,6 +121,8 @@ def read_policies(path: Path, count: int) -> dict[str, Any]:
     whole = isinstance(rounds, list) and isinstance(trained, int) and 0 <= trained < len(rounds) == count
     if not whole or not {"reward", "target_steps", "target_divergences"} <= set(stored):
         raise UserError(f"{path}: not as `train_target` leaves it; {MEND}")
+    for artefact in stored["rounds"]:
+        Agent.from_artefact(artefact, path)  # one at a time, for its error: now, and not when its turn has come
     return dict(stored)
 
 

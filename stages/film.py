@@ -25,7 +25,7 @@ from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.suite import Environment
 from telepath.errors import UserError
 from telepath.evaluation.agents import FILMED
-from telepath.evaluation.evidence import Film, read_reenactments, read_table
+from telepath.evaluation.evidence import Film, Reenactments, read_reenactments, read_table
 from telepath.evaluation.film import Take, Timing, make_gif, shoot, typical_episode
 from telepath.evaluation.poses import posed
 from telepath.evaluation.strips import drawn_strips
@@ -53,7 +53,11 @@ def make_film(params: Params, context: Context) -> Film:
     agents["zero_shot"] = agents["source"]
     batch = params.evaluate.episodes
     episode = typical_episode(read_returns(batch))
-    home = Environment(params.task, task.action_repeat, seed, observation=params.observation)
+    repeat = task.action_repeat
+    reenactments = read_reenactments(
+        LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat, params.observation
+    )
+    home = Environment(params.task, repeat, seed, observation=params.observation)
     away = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
     timing = Timing.of(home.frame_seconds)
     with context.scratch() as scratch:
@@ -66,17 +70,13 @@ def make_film(params: Params, context: Context) -> Film:
                 scratch.save_part(number, done[number])
     takes = {name: Take(**done[number]) for number, name in enumerate(FILMED)}
     write_atomically(FILM, make_gif(takes, timing))
-    misfit = draw_poses(params, home, away)
+    # The report shows frames themselves; states need a body to be seen.
+    misfit = draw_poses(reenactments, home, away) if params.observation == "state" else None
     return Film("", list(FILMED), episode, float(timing.seconds[-1]), misfit)
 
 
-def draw_poses(params: Params, home: Environment, away: Environment) -> float | None:
-    """Draw the alignments of states as poses; how far these are off, None where there is nothing to draw."""
-    found = read_reenactments(
-        LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, home.action_repeat, params.observation
-    )
-    if params.observation != "state":
-        return None  # the report shows the frames themselves
+def draw_poses(found: Reenactments, home: Environment, away: Environment) -> float | None:
+    """Draw the alignments of states as poses; how far these are off, None where they cannot be drawn."""
     try:
         rendered, misfit = posed(found, home, away)
     except ValueError as reason:
