@@ -12,14 +12,16 @@ import torch
 
 from stages.evaluate import read_policies
 from telepath.alignment.belief import BeliefNet
+from telepath.alignment.projection import INPUTS, Projection
 from telepath.baselines.catalogue import load_policy
 from telepath.baselines.pada import Deviation, Habit
 from telepath.baselines.regression import Regressor
 from telepath.config import load
 from telepath.dreamer.agent import Agent
-from telepath.episodes import load_arrays, load_episodes, save_arrays, save_episodes
+from telepath.episodes import Episode, load_arrays, load_episodes, save_arrays, save_episodes
 from telepath.errors import UserError
 from telepath.evaluation.evidence import read_facts, read_film, read_heldout, read_table
+from telepath.observations import Observation
 from telepath.runtime.store import load_state, save_state
 from telepath.transfer.labels import Labels
 from tests.conftest import counting_episode
@@ -44,6 +46,16 @@ LABEL_ARRAYS = {
     "cost": np.zeros(3, np.float32),
     "history": np.zeros((2, 3), np.float32),
 }
+FRAMES = Observation("pixels", 0)
+SHALLOW = SMALL.model_copy(update={"cnn_depth": 1})
+FILMED = [
+    Episode(np.random.default_rng(number).integers(0, 256, (3, *FRAMES.shape), np.uint8), episode.action[:3], None)
+    for number, episode in enumerate(EPISODES)
+]
+FRAME_LABELS = {name: array for name, array in LABEL_ARRAYS.items() if name != "scale"}
+FRAME_LABELS |= Projection(np.zeros(INPUTS, np.float32), np.zeros((INPUTS, 2), np.float32), 0.1).arrays()
+FRAME_LABELS |= {"observation": np.zeros((3, 4, *FRAMES.shape), np.uint8), "length": np.array([3, 3])}
+FRAME_LABELS |= {name: np.zeros(6, np.float32) for name in ("replay_rate", "replay_confidence")}
 HELDOUT = {name: np.zeros(3, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
 HELDOUT["policy"] = np.zeros(3, np.int32)
 FACTS = {"source_steps": 3, "target_steps": 4, "target_divergences": 0}
@@ -63,6 +75,11 @@ class Kind:
 def agent() -> Agent:
     torch.manual_seed(0)
     return Agent("point", 2, 1, SMALL)
+
+
+def seeing_agent() -> Agent:
+    torch.manual_seed(0)
+    return Agent("point", FRAMES, 1, SHALLOW)
 
 
 def policies() -> dict[str, Any]:
@@ -97,6 +114,11 @@ KINDS = [
         lambda path: load_state(path, "checkpoint"),
     ),
     Kind("agent", lambda path: agent().save(path), lambda path: Agent.load(path, "point")),
+    Kind(
+        "pixel agent",
+        lambda path: seeing_agent().save(path),
+        lambda path: Agent.load(path, "point", "pixels"),
+    ),
     Kind("belief", save_belief, lambda path: BeliefNet.load(path, agent().model, BELIEF)),
     Kind("policies", lambda path: save_state(path, policies(), kind="policies"), lambda path: read_policies(path, 1)),
     Kind(
@@ -119,8 +141,18 @@ KINDS = [
         lambda path: save_episodes(path, EPISODES),
         lambda path: load_episodes(path, rewarded=True, dims=(2, 1)),
     ),
+    Kind(
+        "pixel episodes",
+        lambda path: save_episodes(path, FILMED),
+        lambda path: load_episodes(path, rewarded=False, dims=(FRAMES, 1)),
+    ),
     Kind("arrays", lambda path: save_arrays(path, LABEL_ARRAYS), lambda path: load_arrays(path, ["tau", "path"])),
     Kind("labels", lambda path: save_arrays(path, LABEL_ARRAYS), lambda path: Labels.load(path, EPISODES, 2)),
+    Kind(
+        "pixel labels",
+        lambda path: save_arrays(path, FRAME_LABELS),
+        lambda path: Labels.load(path, FILMED, FRAMES),
+    ),
     Kind("heldout", lambda path: save_arrays(path, HELDOUT), read_heldout),
     Kind(
         "table",

@@ -27,7 +27,8 @@ from hypothesis.extra import numpy as arrays
 from stages.harness import read_stage
 from telepath.config import load
 from telepath.envs import gl
-from telepath.episodes import load_episodes, save_arrays
+from telepath.episodes import Episode, load_episodes, save_arrays
+from telepath.observations import Observation
 from telepath.runtime.device import half_precision, training_device
 from telepath.runtime.environment import (
     CHECKPOINT_SECONDS,
@@ -51,6 +52,9 @@ from telepath.runtime.store import save_state
 from tests.reliability.artefacts import (
     EPISODES,
     FACTS,
+    FILMED,
+    FRAME_LABELS,
+    FRAMES,
     KINDS,
     LABEL_ARRAYS,
     PARAMS,
@@ -59,6 +63,7 @@ from tests.reliability.artefacts import (
     agent,
     policies,
     rival,
+    seeing_agent,
     works_or_says_why,
 )
 
@@ -253,35 +258,43 @@ some_arrays = st.one_of(
 )
 
 
+@pytest.mark.parametrize(
+    ("of", "whole", "played", "seen"),
+    [("", LABEL_ARRAYS, EPISODES, Observation("state", 2)), ("pixel ", FRAME_LABELS, FILMED, FRAMES)],
+    ids=["states", "frames"],
+)
 @fuzz
 @given(data=st.data())
-def test_labels_and_episodes_of_other_shapes(folder: Path, data: st.DataObject) -> None:
+def test_labels_and_episodes_of_other_shapes(
+    folder: Path, of: str, whole: dict[str, Any], played: list[Episode], seen: Observation, data: st.DataObject
+) -> None:
     path = folder / "shapes.npz"
-    labels = dict(LABEL_ARRAYS)
+    labels = dict(whole)
     for name in data.draw(st.lists(st.sampled_from(list(labels)), min_size=1, max_size=3)):
         labels[name] = data.draw(some_arrays)
     save_arrays(path, labels)
-    (read,) = (kind.read for kind in KINDS if kind.name == "labels")
-    note("labels, shapes", works_or_says_why(lambda: read(path), path))
+    (read,) = (kind.read for kind in KINDS if kind.name == f"{of}labels")
+    note(f"{of}labels, shapes", works_or_says_why(lambda: read(path), path))
     episodes = {
-        "length": np.array([6, 6]),
+        "length": np.array([len(episode) for episode in played]),
         "terminal": np.zeros(2, np.bool_),
         "divergences": np.zeros(2, np.int64),
-        "observation": np.concatenate([episode.observation for episode in EPISODES]),
-        "action": np.concatenate([episode.action for episode in EPISODES]),
+        "observation": np.concatenate([episode.observation for episode in played]),
+        "action": np.concatenate([episode.action for episode in played]),
     }
     episodes[data.draw(st.sampled_from(list(episodes)))] = data.draw(some_arrays)
     save_arrays(path, episodes)
-    note("episodes, shapes", works_or_says_why(lambda: load_episodes(path, rewarded=False, dims=(2, 1)), path))
+    note(f"{of}episodes, shapes", works_or_says_why(lambda: load_episodes(path, rewarded=False, dims=(seen, 1)), path))
 
 
-@pytest.mark.parametrize("name", ["agent", "policies", "belief", "rival", "adapted rival"])
+@pytest.mark.parametrize("name", ["agent", "pixel agent", "policies", "belief", "rival", "adapted rival"])
 @fuzz
 @given(data=st.data())
 def test_states_of_another_structure(folder: Path, name: str, data: st.DataObject) -> None:
     path = folder / "structure"
     (kind,) = (kind for kind in KINDS if kind.name == name)
     whole: dict[str, Any] = {"agent": agent().artefact, "policies": policies, "rival": rival, "adapted rival": adapted}
+    whole["pixel agent"] = seeing_agent().artefact
     whole["belief"] = lambda: {"weights": {"w": torch.ones(1)}}
     content = disturbed(data, whole[name]())
     try:
