@@ -260,11 +260,13 @@ def descend(
 def slope_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Gradients]:
     """The loss, detached, and its gradients by the parameters that it depends on.
 
-    Nothing is accumulated anywhere, so several threads may ask for gradients by the same parameters.
+    Nothing is accumulated anywhere, so several threads may ask for gradients by the same parameters. Each gradient is a
+    copy, laid out as its parameter: autograd's may lie otherwise, where a fused optimiser would misread them without a
+    word, and one may be that of two parameters, where it would be clipped twice.
     """
-    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    named = zip(parameters, gradients, strict=True)
-    return loss.detach(), {key: gradient for key, gradient in named if gradient is not None}
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    gradients = {key: gradient for key, gradient in zip(parameters, found, strict=True) if gradient is not None}
+    return loss.detach(), {key: torch.empty_like(parameters[key]).copy_(each) for key, each in gradients.items()}
 
 
 def total(slopes: Sequence[tuple[Tensor, Gradients]]) -> tuple[Tensor, Gradients]:

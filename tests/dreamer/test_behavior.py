@@ -185,6 +185,20 @@ def test_the_halves_of_an_update_have_the_slope_of_the_whole(small: DreamerSetti
             torch.testing.assert_close(gradient, others[name], rtol=1e-9, atol=1e-12)
 
 
+def test_a_gradient_lies_as_its_parameter_does_and_is_nobody_elses() -> None:
+    weights = {"kernel": torch.randn(4, 3, 2, 2), "one": torch.zeros(3), "other": torch.zeros(3), "idle": torch.ones(1)}
+    for weight in weights.values():
+        weight.requires_grad_()
+    frames = torch.randn(5, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    response = nn.functional.conv2d(frames, weights["kernel"]).square().mean()
+    loss, gradients = slope_of(response + (weights["one"] + weights["other"]).sum(), weights)
+    assert gradients.keys() == {"kernel", "one", "other"}
+    assert all(gradient.stride() == weights[name].stride() for name, gradient in gradients.items())
+    assert gradients["one"].data_ptr() != gradients["other"].data_ptr()
+    torch.testing.assert_close(loss, response.detach())
+    assert all(weight.grad is None for weight in weights.values())
+
+
 def test_whether_an_update_is_halved_is_a_matter_of_its_starts(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
     settings = small.model_copy(update={"starts": 2 * HALVED_FROM})
