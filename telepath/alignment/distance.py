@@ -20,6 +20,7 @@ error in true states): 0.79 decoded, 1.00 latent, 1.03 without any actions; 10.8
 So decoded is the default, and latent for whoever has no such time; a better model may say otherwise.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -58,6 +59,10 @@ class Distance(Protocol):
         """Imagined latents (..., F) as (..., E)."""
         ...
 
+    def imagining(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """``imagined`` for latents (batch, F), to be called step after step of as many rollouts."""
+        ...
+
     def misfit(self, here: Tensor, feature: Tensor) -> Tensor:
         """How far what latents (S, C, F) decode to is from the observations ``here`` (S, *shape): (S, C)."""
         ...
@@ -90,6 +95,11 @@ class StateDistance:
         """(..., D) decoded."""
         return self.model.decode(feature) * self.inverse_spread
 
+    def imagining(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """With the decoder's room made once."""
+        decode = self.model.decoding(batch)
+        return lambda feature: decode(feature).mul_(self.inverse_spread)
+
     def misfit(self, here: Tensor, feature: Tensor) -> Tensor:
         """Squared distance of decoded states."""
         return ((self.model.decode(feature) - here.unsqueeze(1)) * self.inverse_spread).square().sum(-1)
@@ -111,6 +121,10 @@ class PixelDistance:
     def imagined(self, feature: Tensor) -> Tensor:
         """(..., 12288) decoded."""
         return self.model.decoder(feature)[..., :PIXELS] * self.unit
+
+    def imagining(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """Nothing of it can be made before."""
+        return self.imagined
 
     def misfit(self, here: Tensor, feature: Tensor) -> Tensor:
         """Squared distance of decoded frames."""
@@ -142,6 +156,10 @@ class LatentDistance:
     def imagined(self, feature: Tensor) -> Tensor:
         """(..., F), in units of what the net is usually wrong by."""
         return feature / (self.belief.error * feature.shape[-1] ** 0.5)
+
+    def imagining(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """A division each time."""
+        return self.imagined
 
     def misfit(self, here: Tensor, feature: Tensor) -> Tensor:
         """By decoded frames: of its own samples the belief would always find the mean the best."""

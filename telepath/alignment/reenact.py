@@ -57,11 +57,7 @@ class Alignments(NamedTuple):
 
 def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent:
     """Latents (M, B, ...) after actions (M, B, A), along prior means: CEM must not fish for lucky noise."""
-    latent, latents = start, []
-    for action in actions:
-        latent = model.imagine_step(latent, action)
-        latents.append(latent)
-    return Latent(*(torch.stack(part) for part in zip(*latents, strict=True)))
+    return model.as_latent(torch.stack([feature.clone() for feature in model.imagine(start, actions)]))
 
 
 FEWEST = 8
@@ -153,12 +149,10 @@ class Reenactor:
     def _imagine_observations(self, start: Latent, actions: Tensor) -> Tensor:
         """What is compared with a reference, time-major: actions (R, P, M, A) -> (M, R, P, E)."""
         rows, population, length, _ = actions.shape
-        latent = start.at(torch.arange(rows, device=actions.device).repeat_interleave(population))
-        seen = []
-        for action in actions.permute(2, 0, 1, 3).reshape(length, rows * population, -1):
-            latent = self.model.imagine_step(latent, action)
-            seen.append(self.distance.imagined(latent.feature))
-        return torch.stack(seen).reshape(length, rows, population, -1)
+        starts = Latent(*(part.repeat_interleave(population, 0) for part in start))
+        features = self.model.imagine(starts, actions.flatten(0, 1).transpose(0, 1))
+        seen = torch.stack(list(map(self.distance.imagining(rows * population), features)))
+        return seen.view(length, rows, population, -1)
 
     def _window(self) -> int:
         return max(2, round(self.settings.band * self.length))

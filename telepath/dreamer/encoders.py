@@ -12,7 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from telepath.dreamer.networks import linear, mlp, symexp, symlog
+from telepath.dreamer.kernels import unsquash
+from telepath.dreamer.networks import linear, mlp, symlog
+from telepath.dreamer.perceptron import Trace, through
 from telepath.observations import PIXELS, SIDE, Observation, frames_of
 from telepath.runtime.device import half_precision
 from telepath.settings import DreamerSettings
@@ -43,7 +45,13 @@ class Codec(Protocol):
         ...
 
     def restore(self, vector: Tensor, center: Tensor, spread: Tensor) -> Tensor:
-        """Vectors as records."""
+        """Vectors as records; no gradient runs back."""
+        ...
+
+    def decoding(self, decoder: nn.Module, center: Tensor, spread: Tensor, batch: int) -> Callable[[Tensor], Tensor]:
+        """From features (batch, feature_dim) to the records that ``decoder`` makes of them, as often as one likes; no
+        gradient runs back.
+        """
         ...
 
     def read(self, encoder: nn.Module, squash: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
@@ -56,6 +64,13 @@ def codec_for(observation: Observation, settings: DreamerSettings) -> Codec:
     if observation.has_frames:
         return PixelCodec(observation, settings)
     return VectorCodec(observation, settings)
+
+
+def in_units(vector: Tensor, center: Tensor, spread: Tensor) -> Tensor:
+    """Squashed states (..., D) in the units of ``spread`` around ``center`` (D,); no gradient runs back."""
+    state = vector.detach().clone(memory_format=torch.contiguous_format)
+    unsquash(state.view(-1, len(center)), spread, center)
+    return state
 
 
 class VectorCodec:
@@ -83,7 +98,19 @@ class VectorCodec:
 
     def restore(self, vector: Tensor, center: Tensor, spread: Tensor) -> Tensor:
         """(..., D) in their own units."""
-        return symexp(vector) * spread + center
+        return in_units(vector, center, spread)
+
+    def decoding(self, decoder: nn.Module, center: Tensor, spread: Tensor, batch: int) -> Callable[[Tensor], Tensor]:
+        """With one loop between two matrix products: a search decodes a hundred thousand states a segment."""
+        weights = [weight.detach() for weight in decoder.parameters()]
+        trace = Trace.room(weights, batch)
+
+        def decode(feature: Tensor) -> Tensor:
+            state = through(feature, weights, trace)
+            unsquash(state, spread, center)
+            return state
+
+        return decode
 
     def read(self, encoder: nn.Module, squash: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
         """Their numbers, as the encoder gets them."""
@@ -126,10 +153,14 @@ class PixelCodec:
         frame = grey.unflatten(-1, (SIDE, SIDE, 3))
         if self.dim == 0:
             return frame
-        state = (symexp(vector[..., PIXELS:]) * spread + center).contiguous().view(torch.uint8)
+        state = in_units(vector[..., PIXELS:], center, spread).view(torch.uint8)
         width = SIDE * 3
         rows = nn.functional.pad(state, (0, -state.shape[-1] % width)).unflatten(-1, (-1, SIDE, 3))
         return torch.cat([frame, rows], -3)
+
+    def decoding(self, decoder: nn.Module, center: Tensor, spread: Tensor, batch: int) -> Callable[[Tensor], Tensor]:
+        """Through the convolutions."""
+        return lambda feature: self.restore(decoder(feature), center, spread)
 
     def read(self, encoder: nn.Module, squash: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
         """Their embeddings: what a convolution has learned for the world model, nobody needs to learn again."""

@@ -11,6 +11,7 @@ al. 2020). So the way back has two parts: from state to state, with a gradient f
 actions at once to the weights. The dynamics themselves get none: a behavior imagines with copies that nobody trains.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -64,23 +65,54 @@ def imagine_along(
     return feature, entropy
 
 
-def mean_step(before: Tensor, action: Tensor, w: Dynamics) -> Tensor:
-    """The states (B, D + S) after those ``before`` and actions (B, A), along the prior means; no gradient runs back."""
-    (width, deter), batch = w.prior.shape, len(before)
-    new = before.new_empty
-    x, p, inverse, gates = new(batch, len(w.cell)), new(batch, width), new(batch), new(batch, 4, deter)
-    x_in = torch.addmm(w.cell_bias, torch.cat([before[:, deter:], action], 1), w.cell.t())
-    silu(x_in, x)
-    after = torch.empty_like(before)
-    products = x @ w.input_gates.t(), before[:, :deter] @ w.recurrent_gates.t()
-    parts = (part.view(-1, 3, deter) for part in (*products, w.input_bias, w.recurrent_bias))
-    from_x, from_h, bias_x, bias_h = parts
-    gru(from_x, from_h, bias_x[0], bias_h[0], before, after, gates)
-    p_in = after[:, :deter] @ w.prior.t()
-    norm_silu(p_in, w.prior_bias, w.scale, w.shift, p, inverse)
-    stoch = before.shape[1] - deter
-    torch.addmm(w.output_bias[:stoch], p, w.output[:stoch].t(), out=after[:, deter:])
-    return after
+def along_means(start: Tensor, actions: Tensor, w: Dynamics) -> Iterator[Tensor]:
+    """The states (B, D + S) after each of the actions (M, B, A), beginning at ``start`` and along the prior means.
+
+    Each one is good until the next one is asked for; no gradient runs back. One step lies in a core's cache, all of
+    them do not: so there is room for two that take turns, and who needs to look at a state does so while it is there.
+    """
+    (width, deter), (batch, _), new = w.prior.shape, start.shape, start.new_empty
+    before, after = (_Place.of(start, actions.shape[-1], deter) for _ in range(2))
+    x_in, x, p_in, p = (new(batch, size) for size in (len(w.cell), len(w.cell), width, width))
+    from_x, from_h, gates, inverse = new(batch, 3 * deter), new(batch, 3 * deter), new(1, 4, deter), new(batch)
+    products = from_x.view(batch, 3, deter), from_h.view(batch, 3, deter)
+    biases = w.input_bias.view(3, deter), w.recurrent_bias.view(3, deter)
+    cell, gates_x, gates_h, prior = w.cell.t(), w.input_gates.t(), w.recurrent_gates.t(), w.prior.t()
+    # Along the mean nobody asks for the standard deviation, the other half of the prior's output.
+    stoch = start.shape[1] - deter
+    mean, mean_bias = w.output[:stoch].t(), w.output_bias[:stoch]
+    before.feature.copy_(start)
+    for action in actions:
+        before.action.copy_(action)
+        torch.addmm(w.cell_bias, before.inputs, cell, out=x_in)
+        silu(x_in, x)
+        torch.mm(x, gates_x, out=from_x)
+        torch.mm(before.deter, gates_h, out=from_h)
+        gru(*products, *biases, before.row, after.row, gates)
+        torch.mm(after.deter, prior, out=p_in)
+        norm_silu(p_in, w.prior_bias, w.scale, w.shift, p, inverse)
+        torch.addmm(mean_bias, p, mean, out=after.stoch)
+        yield after.feature
+        before, after = after, before
+
+
+class _Place(NamedTuple):
+    """Room for states and the actions taken there, (B, D + S + A): all of it, and parts that lie side by side, so that
+    none has to be put together.
+    """
+
+    row: Tensor
+    deter: Tensor
+    stoch: Tensor
+    feature: Tensor
+    action: Tensor
+    inputs: Tensor
+
+    @staticmethod
+    def of(start: Tensor, actions: int, deter: int) -> "_Place":
+        batch, size = start.shape
+        row = start.new_empty(batch, size + actions)
+        return _Place(row, row[:, :deter], row[:, deter:size], row[:, :size], row[:, size:], row[:, deter:])
 
 
 class _Way(NamedTuple):

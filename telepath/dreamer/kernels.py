@@ -19,6 +19,7 @@ from numba import extending, njit, types
 from torch import Tensor
 from torch.nn import functional as F
 
+from telepath.dreamer.networks import symexp
 from telepath.episodes import Array
 from telepath.runtime.compiled import compiled
 
@@ -44,6 +45,20 @@ def _exp(x: Any) -> Any:
     x = k ln 2 + r with a whole number k and |r| <= ln(2) / 2, and a polynomial for e^r (Cephes, ``expf``). Ends at
     e^-87 and e^88, just inside of what a float32 holds.
     """
+    power, rest = _exp_parts(x)
+    return (rest + _f32(1)) * power
+
+
+@njit(inline="always", error_model="numpy")
+def _expm1(x: Any) -> Any:
+    """e^x - 1, as exact where x is small; ends as ``_exp`` does."""
+    power, rest = _exp_parts(x)
+    return rest * power + (power - _f32(1))
+
+
+@njit(inline="always", error_model="numpy")
+def _exp_parts(x: Any) -> Any:
+    """2^k and e^r - 1."""
     inside = _f32(-87.0) if x < _f32(-87.0) else _f32(88.0) if x > _f32(88.0) else x
     k = np.floor(inside * _f32(1.44269504) + _f32(0.5))
     r = inside - k * _f32(0.693359375) + k * _f32(2.12194440e-4)
@@ -53,8 +68,7 @@ def _exp(x: Any) -> Any:
     p = p * r + _f32(4.1665795894e-2)
     p = p * r + _f32(1.6666665459e-1)
     p = p * r + _f32(5.0000001201e-1)
-    p = p * (r * r) + r + _f32(1)
-    return p * _from_bits((np.int32(k) + np.int32(127)) << np.int32(23))
+    return _from_bits((np.int32(k) + np.int32(127)) << np.int32(23)), p * (r * r) + r
 
 
 @njit(inline="always", error_model="numpy")
@@ -224,6 +238,26 @@ def silu_slope(x: Tensor) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------------------
+# From the units in which states are predicted to their own
+
+
+@_loop
+def _unsquash(x: Array, scale: Array, shift: Array) -> None:
+    rows, width = x.shape
+    for i in range(rows):
+        for j in range(width):
+            size = abs(x[i, j])
+            grown = _f32(np.inf) if size > _f32(88) else _expm1(size)  # there ``_exp`` ends
+            x[i, j] = (-grown if x[i, j] < _f32(0) else grown) * scale[j] + shift[j]
+
+
+@_by_device(_unsquash)
+def unsquash(x: Tensor, scale: Tensor, shift: Tensor) -> None:
+    """x (B, n) becomes symexp(x) scale + shift; scale and shift are (n,)."""
+    torch.addcmul(shift, symexp(x), scale, out=x)
+
+
+# ----------------------------------------------------------------------------------------------------------
 # The recurrent cell (Cho et al. 2014, with torch's gates r, z, n), on features: deter and stoch side by side
 
 # Many short loops: of longer ones, or where an array is read and written at two places, a compiler cannot rule out that
@@ -232,19 +266,20 @@ def silu_slope(x: Tensor) -> Tensor:
 
 @_loop
 def _gru(from_x: Array, from_h: Array, bias_x: Array, bias_h: Array, before: Array, after: Array, gates: Array) -> None:
-    rows, _, deter = gates.shape
+    rows, _, deter = from_x.shape
     for i in range(rows):
+        k = i if len(gates) == rows else 0
         for g in range(2):
             for j in range(deter):
-                gates[i, g, j] = _sigmoid(from_x[i, g, j] + bias_x[g, j] + (from_h[i, g, j] + bias_h[g, j]))
+                gates[k, g, j] = _sigmoid(from_x[i, g, j] + bias_x[g, j] + (from_h[i, g, j] + bias_h[g, j]))
         for j in range(deter):
-            gates[i, 3, j] = from_h[i, 2, j] + bias_h[2, j]
+            gates[k, 3, j] = from_h[i, 2, j] + bias_h[2, j]
         for j in range(deter):
-            after[i, j] = _tanh(from_x[i, 2, j] + bias_x[2, j] + gates[i, 0, j] * gates[i, 3, j])
+            after[i, j] = _tanh(from_x[i, 2, j] + bias_x[2, j] + gates[k, 0, j] * gates[k, 3, j])
         for j in range(deter):
-            gates[i, 2, j] = after[i, j]
+            gates[k, 2, j] = after[i, j]
         for j in range(deter):
-            after[i, j] = gates[i, 2, j] + gates[i, 1, j] * (before[i, j] - gates[i, 2, j])
+            after[i, j] = gates[k, 2, j] + gates[k, 1, j] * (before[i, j] - gates[k, 2, j])
 
 
 @_by_device(_gru)
@@ -260,8 +295,10 @@ def gru(
     """The next recurrent state from the products (B, 3, D) of input and state, and their biases (3, D).
 
     Read of ``before`` and written of ``after``, (B, D or more), are the first D columns. Written besides are gates
-    (B, 4, D): r, z, n and what r lets through of the state.
+    (B, 4, D): r, z, n and what r lets through of the state; or (1, 4, D), room to work in, where nobody asks for them.
     """
+    if len(gates) < len(from_x):
+        gates = gates.new_empty(len(from_x), *gates.shape[1:])
     r, z, n, kept = gates.unbind(1)
     from_x, from_h = from_x + bias_x, from_h + bias_h
     gates[:, :2] = torch.sigmoid(from_x[:, :2] + from_h[:, :2])

@@ -9,6 +9,7 @@ All sequences are time-major: (T, B, ...). How observations enter and leave the 
 (``encoders``): states in units of their spread and through ``symlog``, frames through convolutions.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.filtering import FilterWeights, filter_sequence
-from telepath.dreamer.imagining import Dynamics, mean_step
+from telepath.dreamer.imagining import Dynamics, along_means
 from telepath.dreamer.networks import MIN_STD, Gaussian, kl, linear, mlp, noise_like
 from telepath.observations import Observation
 from telepath.settings import DreamerSettings
@@ -132,9 +133,15 @@ class WorldModel(nn.Module):
         """(..., *shape) -> (..., hidden): the part of the posterior that needs no recurrence."""
         return self.posterior_from_embedding(F.silu(self.encoder(self.squash(observation))))
 
+    @torch.no_grad()
     def decode(self, feature: Tensor) -> Tensor:
         """(..., feature) -> the expected observation (..., *shape), as the environment would give it."""
-        return self.codec.restore(self.decoder(feature), self.center, self.spread)
+        flat = feature.reshape(-1, feature.shape[-1])
+        return self.decoding(len(flat))(flat).reshape(*feature.shape[:-1], *self.observation.shape)
+
+    def decoding(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """``decode`` for features (batch, feature), as often as one likes, with the room for it made once."""
+        return self.codec.decoding(self.decoder, self.center, self.spread, batch)
 
     def continuation(self, feature: Tensor) -> Tensor:
         """(..., feature) -> the probability (...) that the task has not ended in this state."""
@@ -177,11 +184,22 @@ class WorldModel(nn.Module):
         states = Latent(filtered.deter, filtered.stoch)
         return Observed(states, self.prior(states.deter), Gaussian(filtered.mean, filtered.std))
 
-    @torch.no_grad()
     def imagine_step(self, latent: Latent, action: Tensor) -> Latent:
         """One step of states (B, ...) after ``action`` (B, A), without an observation: along the prior mean."""
+        (feature,) = self.imagine(latent, action.unsqueeze(0))
+        return self.as_latent(feature)
+
+    def imagine(self, start: Latent, actions: Tensor) -> Iterator[Tensor]:
+        """The features (B, F) of the states after each of the actions (M, B, A), along the prior means.
+
+        Each one is good until the next one is asked for; no gradient runs back.
+        """
         weights = Dynamics(*(weight.detach() for weight in self.dynamics()))
-        return Latent(*mean_step(latent.feature, action, weights).split([self.deter, self.stoch], 1))
+        return along_means(start.feature.detach(), actions.detach(), weights)
+
+    def as_latent(self, feature: Tensor) -> Latent:
+        """The state whose ``feature`` (..., feature) this is."""
+        return Latent(*feature.split([self.deter, self.stoch], -1))
 
     def dynamics(self) -> Dynamics:
         """The weights that imagination takes."""

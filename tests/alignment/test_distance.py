@@ -13,7 +13,7 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.alignment.segments import FrameScale, Segments, resample
 from telepath.config import Params
-from telepath.dreamer.rssm import WorldModel
+from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Episode, load_episodes, save_episodes
 from telepath.errors import UserError
 from telepath.observations import PIXELS, SIDE, Observation
@@ -135,6 +135,30 @@ def test_a_search_from_frames_finds_something_cheaper(
     again = search.replay(segments(), found.noise, found.actions)
     np.testing.assert_allclose(again.cost, found.cost, rtol=1e-4)
     assert search.null_cost([episode(40)], 3, np.random.default_rng(0)) > 0
+
+
+@pytest.mark.parametrize("kind", ["state", "decoded", "latent"])
+def test_rollouts_are_compared_as_one_step_after_the_other(
+    model: WorldModel, scale: Projection, params: Params, small: DreamerSettings, kind: str
+) -> None:
+    if kind == "state":
+        model, known = WorldModel(3, 1, small), FrameScale(np.array([0.5, 2.0, 1.0], np.float32))
+        model.fit_units(5 * torch.randn(40, 3) + 1)
+        search = Reenactor(model, BeliefNet.of(model, params.belief), known, RATES, params.label)
+    else:
+        search = reenactor(model, scale, params, kind)
+    start = Latent(torch.randn(2, model.deter).tanh(), torch.randn(2, model.stoch))
+    actions = 2 * torch.rand(2, 3, 5, 1) - 1
+    found = search._imagine_observations(start, actions)
+    with torch.no_grad():
+        for r in range(2):
+            for p in range(3):
+                latent = start.at([r])
+                for t in range(5):
+                    deter = model.recur(latent, actions[r, [p], t])
+                    latent = Latent(deter, model.prior(deter).mean)
+                    wanted = search.distance.imagined(latent.feature)[0]
+                    torch.testing.assert_close(found[t, r, p], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_belief_s_error_is_that_of_the_last_updates(model: WorldModel, params: Params) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from telepath.dreamer.networks import Gaussian, kl
+from telepath.dreamer.networks import Gaussian, kl, symexp
 from telepath.dreamer.rssm import Latent, Observed, WorldModel, world_model_loss
 from telepath.settings import DreamerSettings
 
@@ -36,11 +36,36 @@ def test_imagination_is_the_prior_of_the_same_recurrence(model: WorldModel) -> N
     torch.testing.assert_close(imagined.stoch, observed.prior.mean[3])
 
 
-def test_decode_returns_to_the_units_of_the_observations(model: WorldModel) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_imagining_and_decoding_are_what_the_equations_say(
+    model: WorldModel, dtype: torch.dtype, tolerance: float
+) -> None:
+    model = model.to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # norms and biases that begin at 1 and 0 show no mistake
+    model.fit_units(torch.randn(50, 3, dtype=dtype) * torch.tensor([0.1, 1.0, 50.0], dtype=dtype) + 2)
+    action = torch.rand(6, 5, 2, dtype=dtype, requires_grad=True)
+    latent = Latent(torch.randn(5, model.deter, dtype=dtype), torch.randn(5, model.stoch, dtype=dtype))
+    imagined = [feature.clone() for feature in model.imagine(latent, action)]
+    assert len(imagined) == 6
+    decode = model.decoding(5)
+    for t, feature in enumerate(imagined):
+        deter = model.recur(latent, action[t])
+        latent = Latent(deter, model.prior(deter).mean)
+        torch.testing.assert_close(feature, latent.feature, rtol=tolerance, atol=tolerance)
+        state = symexp(model.decoder(latent.feature)) * model.spread + model.center
+        torch.testing.assert_close(decode(feature), state, rtol=tolerance, atol=tolerance)
+    features = torch.stack(imagined)
+    torch.testing.assert_close(model.decode(features), torch.stack([decode(feature) for feature in imagined]))
+    assert not any(each.requires_grad for each in (features, model.decode(features)))
+
+
+def test_what_is_squashed_is_restored_in_the_units_of_the_observations(model: WorldModel) -> None:
     observation = torch.randn(500, 3) * torch.tensor([0.1, 1.0, 50.0]) + torch.tensor([5.0, 0.0, -3.0])
     model.fit_units(observation)
-    model.decoder = torch.nn.Identity()  # type: ignore[assignment]
-    torch.testing.assert_close(model.decode(model.squash(observation)), observation, rtol=1e-4, atol=1e-4)
+    restored = model.codec.restore(model.squash(observation), model.center, model.spread)
+    torch.testing.assert_close(restored, observation, rtol=1e-4, atol=1e-4)
     assert model.squash(observation).std(0).max() < 1.0
 
 
