@@ -33,7 +33,7 @@ from telepath.evaluation.agents import BLUE, FAINT
 from telepath.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-LARGE, DEFAULT = "16x64, 1024 starts", "16x32, 128 starts"
+LARGE, SMALL = "16x64, 1024 starts", "16x32, 128 starts"
 
 
 class Entry(NamedTuple):
@@ -51,8 +51,8 @@ ENTRIES = [
     Entry("r2dreamer 1M", "r2dreamer", LARGE),
     Entry("dreamerv3-torch, our sizes", "dreamerv3_torch", LARGE),
     Entry("sheeprl 1M", "sheeprl", LARGE),
-    Entry("telepath", "telepath_default", DEFAULT),
-    Entry("telepath, 2 threads", "telepath_default", DEFAULT, 2),
+    Entry("telepath", "telepath_small", SMALL),
+    Entry("telepath, 2 threads", "telepath_small", SMALL, 2),
     Entry("policy step", "policy", "1 environment"),
     Entry("sgemm", "sgemm", "512x512"),
 ]

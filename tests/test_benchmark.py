@@ -160,7 +160,7 @@ def test_updates_are_compared_at_the_same_size_and_with_the_core_of_the_same_rou
     entries = {
         updates.Entry("telepath", "telepath", "large"): ([[0.5, 0.9], [0.4, 0.8]], 20e9),
         updates.Entry("telepath, 2 threads", "telepath", "large", 2): ([[0.6, 0.5]] * 2, 20e9),
-        updates.Entry("telepath", "telepath_default", "small"): ([[0.1, 0.1]] * 2, 3e9),
+        updates.Entry("telepath", "telepath_small", "small"): ([[0.1, 0.1]] * 2, 3e9),
         updates.Entry("r2dreamer 1M", "r2dreamer", "large"): ([[1.2, 2.0], [2.0, 3.0]], 0),
         updates.Entry("sgemm", "sgemm", "product"): ([[0.1, 0.3], [0.2, 0.1]], 10e9),
     }
