@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.cells import RATES
 from benchmarks.grid import ROOT, SHARED, STOP, Workspace
-from telepath.dreamer.training import save_curve
+from telepath.dreamer.training import Curve, save_curve
 from telepath.errors import UserError
 from telepath.runtime.device import usable_cpus
 from telepath.runtime.environment import THREADS
@@ -93,7 +93,7 @@ def collect(workspace: Path, out: Path, seconds: float, changed: dict[str, Any])
     log.write_text(json.dumps({"overrides": changed, "seconds": [*before, round(seconds)]}, indent=1) + "\n")
 
 
-def unfinished_curve() -> list[tuple[int, int, float]]:
+def unfinished_curve() -> Curve:
     """Of the source training that was interrupted last, if there is one."""
     states = (SHARED / "scratch").glob("train_source-*/state.safetensors")
     latest = max(states, key=lambda path: path.stat().st_mtime, default=None)

@@ -30,16 +30,18 @@ FINALIST_SPACING = 0.1
 """Share of the updates that lies between two finalists: enough to differ, late enough to be good."""
 
 
-class Trained(NamedTuple):
-    """What online training leaves: the agent, every episode in order, the last ones of the finalists, and the curve.
+Curve = list[tuple[int, int, float, int]]
+"""(steps, updates, return, divergences) for each collected episode, of the exploring policy, at last of the finalists.
+Steps, updates and the simulator's divergences are counted from the beginning.
+"""
 
-    curve: one (steps, updates, return, divergences) for each collected episode, of the exploring policy, at last of the
-    finalists; steps, updates and divergences of the simulator are counted from the beginning.
-    """
+
+class Trained(NamedTuple):
+    """What online training leaves: the agent, every episode in order, the last ones of the finalists, and the curve."""
 
     agent: Agent
     episodes: list[Episode]
-    curve: list[tuple[int, int, float, int]]
+    curve: Curve
 
 
 class OnlineTraining:
@@ -77,7 +79,7 @@ class OnlineTraining:
             raise ValueError(f"{steps} steps do not hold {self.seed_steps} of seed episodes and those of the finalists")
         self.updates = 0
         self.finalists: list[dict[str, torch.Tensor]] = []
-        self.curve: list[tuple[int, int, float, int]] = []
+        self.curve: Curve = []
 
     def _rate(self, batch: Batch) -> torch.Tensor:
         assert batch.reward is not None
@@ -187,7 +189,7 @@ class OnlineTraining:
         self.replay.restore(state["replay"])
 
 
-def save_curve(path: Path, curve: list[tuple[int, int, float, int]]) -> None:
-    """Write a learning curve as CSV: steps, updates, return and divergences, as ``Trained`` has them."""
+def save_curve(path: Path, curve: Curve) -> None:
+    """Write a learning curve as CSV: steps, updates, return and divergences."""
     columns = ["steps", "updates", "return", "divergences"]
     write_atomically(path, pd.DataFrame(curve, columns=columns).to_csv(index=False))

@@ -127,6 +127,6 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
 
 def diverged(comparison: pd.DataFrame) -> Iterator[str]:
     """Whose simulator diverged, if anyone's did."""
-    rows = comparison[comparison["divergences"] > 0]
-    if told := ", ".join(f"{EVERYONE[row.agent]} {row.divergences} times" for row in rows.itertuples()):
+    counts = comparison.set_index("agent")["divergences"].to_dict()
+    if told := ", ".join(f"{EVERYONE[str(agent)]} {count} times" for agent, count in counts.items() if count):
         yield f"The simulator diverged: {told}. Such an episode ends there, at its last finite observation."

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,34 @@ def test_a_run_taken_up_from_a_checkpoint_ends_in_the_same_bits(
     assert whole.equals(again)
     equal(straight.artefact(), resumed.artefact())
     equal(straight.state(), resumed.state())
+
+
+class Played:
+    """A rival that learns nothing, and in whose every other episode the target's simulator diverges."""
+
+    def __init__(self, target: Point):
+        self.target = target
+
+    def episode(self, number: int) -> tuple[int, dict[str, float]]:
+        self.target.divergences += number % 2
+        return 40, {}
+
+    def artefact(self) -> dict[str, Any]:
+        return {}
+
+    state = artefact
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_divergences_of_earlier_sessions_are_counted() -> None:
+    scratch, first, second = StopAt(4), Point(), Point()
+    with pytest.raises(Stopped):
+        adapt(Played(first), first, 240, Counting(), scratch)  # type: ignore[arg-type]
+    curve = adapt(Played(second), second, 240, Counting(), Kept(scratch))  # type: ignore[arg-type]
+    assert curve["divergences"].tolist() == [0, 1, 1, 2, 2, 3]
+    assert (first.divergences, second.divergences) == (2, 1)
 
 
 def equal(one: object, other: object) -> None:

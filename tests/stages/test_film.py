@@ -86,6 +86,7 @@ def test_a_film_that_was_killed_takes_up_what_it_has(
 
     monkeypatch.setattr(film, "find_backend", lambda: "none")
     monkeypatch.setattr(film, "shoot", shoot)
+    monkeypatch.setattr(film, "read_reenactments", lambda *what: None)
     monkeypatch.setattr(film, "draw_poses", lambda *what: None)
     monkeypatch.setattr(Agent, "load", load)
     monkeypatch.setattr(Timing, "of", lambda seconds: Timing(2, 3, seconds))

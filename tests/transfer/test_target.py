@@ -209,8 +209,17 @@ def test_the_null_cost_is_that_of_target_pieces_seen_at_the_source_s_rate(
     np.testing.assert_allclose(seen["actions"][..., 0], at + np.arange(1, transfer.reenactor.length + 1))
 
 
-def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_finalist(tiny: Params) -> None:
+def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_finalist(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refinement, progress = Transfer(tiny).refinement(), Counting()
+    reset = refinement.environment.reset
+
+    def second_attempt() -> np.ndarray:
+        refinement.environment.divergences += 1
+        return reset()
+
+    monkeypatch.setattr(refinement.environment, "reset", second_attempt)
     refinement.run(progress, NoScratch())  # type: ignore[arg-type]
     assert progress.count == refinement.updates == refinement.update_budget
     assert len(refinement.rounds) == len(refinement.snapshots) == tiny.target.rounds
@@ -218,6 +227,8 @@ def test_refinement_spends_its_budget_without_the_reward_and_ships_the_best_fina
     # 3 exploration episodes, 2 a round in 4 rounds, and one for each of 2 finalists; 40 steps each.
     assert refinement.target_steps == (3 + 2 * 4 + 2) * 40 <= 3 * 40 + 400
     diary = refinement.diary()
+    assert diary["divergences"].tolist() == [2, 4, 6, 8]
+    assert refinement.policies()["target_divergences"] == 2 * 4 + 2
     assert diary["final_score"].notna().sum() == 2
     best = diary.loc[diary["final_score"].idxmax()]
     assert best["shipped"] == 1
