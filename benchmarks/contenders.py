@@ -84,12 +84,11 @@ def walker(records: int, starts: int) -> Any:
     params = load(Path("params.yaml"))
     environment = Environment("walker-walk", params.tasks["walker-walk"].action_repeat, 0)
     assert (environment.observation_dim, environment.action_dim) == (OBSERVATION, ACTION)
-    settings = params.dreamer.model_copy(
-        update={"batch": WINDOWS, "length": records, "starts": starts, "horizon": HORIZON}
-    )
+    settings = params.dreamer.model_copy(update={"batch": WINDOWS, "length": records, "imagined": starts * HORIZON})
     steps = params.tasks["walker-walk"].source_steps
     episodes = seed_episodes(environment, 1, 0)
-    return OnlineTraining("walker-walk", environment, episodes, settings, params.source.training, steps=steps, seed=0)
+    online = params.source.training
+    return OnlineTraining("walker-walk", environment, episodes, settings, online, steps=steps, seed=0, horizon=HORIZON)
 
 
 def first_update(_: str) -> Contender:
@@ -115,6 +114,7 @@ def first_update(_: str) -> Contender:
         params.source.training,
         steps=task.source_steps,
         seed=0,
+        horizon=task.horizon,
     )
     for _update in range(2):
         training.update()

@@ -46,7 +46,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "dreamer.stoch": 32,
         "dreamer.hidden": 512,
         "dreamer.length": 50,
-        "dreamer.starts": 512,
+        "dreamer.imagined": 7680,
     },
 }
 SOURCE_STEPS = {"ball_in_cup-catch": 12000, "walker-walk": 60000, "cheetah-run": 60000}

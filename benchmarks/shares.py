@@ -76,7 +76,10 @@ def profile(task: str, steps: int) -> pd.DataFrame:
     params = load(Path("params.yaml"))
     environment, watch = Environment(task, params.tasks[task].action_repeat, 0), Stopwatch()
     seeds = seed_episodes(environment, params.source.seed_episodes, 0)
-    training = OnlineTraining(task, environment, seeds, params.dreamer, params.source.training, steps=steps, seed=0)
+    horizon = params.tasks[task].horizon
+    training = OnlineTraining(
+        task, environment, seeds, params.dreamer, params.source.training, steps=steps, seed=0, horizon=horizon
+    )
     for owner, method, name in (
         (training.learner, "update", "updates"),
         (environment, "step", "environment"),

@@ -17,4 +17,5 @@ def source_training(params: Params, task: str, seed: int) -> OnlineTraining:
         params.source.training,
         steps=params.tasks[task].source_steps,
         seed=seed,
+        horizon=params.tasks[task].horizon,
     )

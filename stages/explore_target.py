@@ -19,7 +19,7 @@ def main(params: Params, context: Context) -> None:
         Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None
     )
     agent = target_agent(params.task, environment, params.dreamer, source, seed)
-    exploration = Exploration(environment, agent, source, ratio, task.explore_steps, params.explore, seed)
+    exploration = Exploration(environment, agent, source, ratio, task.explore_steps, task.horizon, params.explore, seed)
     with context.progress(exploration.update_budget, "updates") as progress, context.scratch() as scratch:
         episodes = exploration.run(progress, scratch)
     context.tell_divergences(total_divergences(episodes))

@@ -43,7 +43,15 @@ def prepare(params: Params, name: str) -> OnlineTraining:
         source = RandomisedSource(params.task, repeat, settings, seed)
         episodes = seed_episodes(source, seeds, seed)
         return OnlineTraining(
-            params.task, source, episodes, params.dreamer, online, steps=steps, seed=seed, rate_ratio=ratio
+            params.task,
+            source,
+            episodes,
+            params.dreamer,
+            online,
+            steps=steps,
+            seed=seed,
+            horizon=task.horizon,
+            rate_ratio=ratio,
         )
     home = Environment(params.task, repeat, seed)
     return Darc(
@@ -57,6 +65,7 @@ def prepare(params: Params, name: str) -> OnlineTraining:
         steps=steps,
         target_steps=task.explore_steps + task.refine_steps,
         seed=seed,
+        horizon=task.horizon,
         rate_ratio=ratio,
     )
 

@@ -22,6 +22,7 @@ def main(params: Params, context: Context) -> None:
         params.oracle.training(task.refine_ratio),
         steps=round(params.oracle.step_multiple * (task.explore_steps + task.refine_steps)),
         seed=seed,
+        horizon=task.horizon,
         rate_ratio=rate_ratio(task.action_repeat, params.gap.action_repeat),
     )
     with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:

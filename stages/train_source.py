@@ -21,6 +21,7 @@ def main(params: Params, context: Context) -> None:
         params.source.training,
         steps=task.source_steps,
         seed=params.seed.source,
+        horizon=task.horizon,
     )
     with context.progress(training.update_budget, "updates") as progress, context.scratch() as scratch:
         trained = training.run(progress, scratch)

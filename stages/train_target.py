@@ -74,6 +74,7 @@ def prepare(
         exploration,
         task.refine_steps,
         task.refine_ratio,
+        task.horizon,
         settings or params.target,
         seed,
     )

@@ -68,7 +68,8 @@ class DreamerSettings(Settings):
     """World model, actor and critic: sizes, losses, optimisers and replay, the same for source, oracle and target.
 
     ``cnn_depth``: channels of the first convolution, of which each later one has twice as many; for frames alone.
-    ``recent`` is the share of every batch that comes from the last ``recent_steps`` alone.
+    ``recent`` is the share of every batch that comes from the last ``recent_steps`` alone; ``imagined`` steps are taken
+    in an update, along trajectories as long as the task's ``horizon``.
     """
 
     deter: Width
@@ -80,8 +81,7 @@ class DreamerSettings(Settings):
     length: Annotated[int, Field(ge=2, le=10**9)]
     recent: Fraction
     recent_steps: Count
-    starts: Count
-    horizon: Count
+    imagined: Count
     discount: Annotated[float, Field(gt=0, lt=1)]
     return_lambda: Fraction
     free_nats: NonNegative
@@ -271,8 +271,8 @@ class EvaluateSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What is tuned per task: the source's action repeat, the budgets in steps, and gradient steps for each step of the
-    refinement.
+    """What is tuned per task: the source's action repeat, the budgets in steps, gradient steps for each step of the
+    refinement, and the source steps that a behavior looks ahead.
     """
 
     action_repeat: Count
@@ -280,3 +280,4 @@ class TaskSettings(Settings):
     explore_steps: Count
     refine_steps: Count
     refine_ratio: Positive
+    horizon: Count

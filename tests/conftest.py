@@ -26,7 +26,7 @@ def params() -> Params:
 def small(params: Params) -> DreamerSettings:
     """The default Dreamer, shrunk."""
     return params.dreamer.model_copy(
-        update={"deter": 12, "stoch": 4, "hidden": 16, "batch": 4, "length": 8, "starts": 8, "horizon": 3}
+        update={"deter": 12, "stoch": 4, "hidden": 16, "batch": 4, "length": 8, "imagined": 24}
     )
 
 

@@ -105,10 +105,13 @@ class Darc(OnlineTraining):
         steps: int,
         target_steps: int,
         seed: int,
+        horizon: int,
         rate_ratio: float,
     ):
         """``episodes``: the source's seed episodes; ``steps``: its budget, ``target_steps`` the target's."""
-        super().__init__(task, source, episodes, dreamer, online, steps=steps, seed=seed, rate_ratio=rate_ratio)
+        super().__init__(
+            task, source, episodes, dreamer, online, steps=steps, seed=seed, horizon=horizon, rate_ratio=rate_ratio
+        )
         self.target, self.darc = target, settings
         self.visits = episode_budget(target, target_steps)
         self.random_visits = max(1, round(settings.random * self.visits))

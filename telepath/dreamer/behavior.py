@@ -117,20 +117,26 @@ class Behavior(nn.Module):
 
 
 class Horizon(NamedTuple):
-    """How far a behavior looks ahead: imagined steps, discount gamma and lambda, each for one step, and what share
-    of one of the settings' steps that is.
+    """How far a behavior looks ahead: imagined steps, from how many states, discount gamma and lambda, each for one
+    step, and what share of a source step that is.
     """
 
     steps: int
+    starts: int
     gamma: float
     lam: float
     share: float = 1.0
 
     @staticmethod
-    def at(settings: DreamerSettings, rate_ratio: float) -> "Horizon":
-        """The settings' horizon where ``rate_ratio`` steps last as long as one of theirs: the same in seconds."""
+    def at(settings: DreamerSettings, source_steps: int, rate_ratio: float = 1.0) -> "Horizon":
+        """A horizon of so many source steps where ``rate_ratio`` steps last as long as one of them: as long in seconds.
+
+        The longer, the fewer are the starts: an update costs the same.
+        """
+        steps = math.ceil(source_steps * rate_ratio)
         return Horizon(
-            math.ceil(settings.horizon * rate_ratio),
+            steps,
+            max(1, settings.imagined // steps),
             settings.discount ** (1 / rate_ratio),
             settings.return_lambda ** (1 / rate_ratio),
             1 / rate_ratio,

@@ -93,18 +93,16 @@ class BehaviorLearner:
         reward: nn.Module,
         settings: DreamerSettings,
         seed: int,
-        rate_ratio: float = 1.0,
+        horizon: Horizon,
     ):
-        """``reward`` maps features to rates. ``rate_ratio``: steps here for one step of the settings' horizon."""
+        """``reward`` maps features to rates."""
         self.live = nn.ModuleList([model, reward])
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.reward = copy.deepcopy(reward).requires_grad_(False)
         self.copies = nn.ModuleList([self.model, self.reward])
         self.behavior, self.settings = behavior, settings
         self.generator = torch.Generator().manual_seed(seed)
-        self.horizon = Horizon.at(settings, rate_ratio)
-        # A longer horizon, in steps, from fewer starts: an update costs the same at any control rate.
-        self.starts = math.ceil(settings.starts / max(1.0, rate_ratio))
+        self.horizon = horizon
         self.actor_parameters = dict(behavior.actor.named_parameters())
         self.critic_parameters = dict(behavior.critic.net.named_parameters())
         actor, critic = self.actor_parameters.values(), self.critic_parameters.values()
@@ -122,7 +120,7 @@ class BehaviorLearner:
 
         A matter of sizes alone, never of threads: halves are rounded otherwise than a whole. A GPU is shared by nobody.
         """
-        starts = min(self.starts, experience.terminal.numel())
+        starts = min(self.horizon.starts, experience.terminal.numel())
         return starts >= HALVED_FROM and experience.terminal.device.type == "cpu"
 
     def update(self, experience: Experience) -> Figures:
@@ -131,7 +129,7 @@ class BehaviorLearner:
 
     def improve_actor(self, experience: Experience) -> "Dreamt":
         """The actor's step. Its halves meet where the scale is taken of all returns, and where gradients are added."""
-        start = subset(experience.states, self.starts, self.generator)
+        start = subset(experience.states, self.horizon.starts, self.generator)
         outset = set_out(self.model, start, self.horizon.steps, self.generator)
         outsets = outset.halves() if self.in_halves(experience) else [outset]
         dreams = shared_out(partial(dream_from, self.model, self.behavior, self.reward, self.horizon), outsets)

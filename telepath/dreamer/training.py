@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import RewardHead
+from telepath.dreamer.behavior import Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Batch, Recency, Replay
 from telepath.dreamer.rssm import Latent
@@ -57,9 +57,13 @@ class OnlineTraining:
         *,
         steps: int,
         seed: int,
+        horizon: int,
         rate_ratio: float = 1.0,
     ):
-        """``episodes``: the seed episodes; ``steps``: the budget, theirs and those of the finalists included."""
+        """``episodes``: the seed episodes; ``steps``: the budget, theirs and those of the finalists included.
+
+        ``horizon``: source steps to look ahead; ``rate_ratio``: steps here that last as long as one of them.
+        """
         torch.manual_seed(seed)
         self.environment, self.dreamer, self.settings, self.seed = environment, dreamer, settings, seed
         self.collect_budget = steps - settings.finalists * settings.final_episodes * environment.episode_steps
@@ -68,9 +72,10 @@ class OnlineTraining:
         self.reward = RewardHead(self.agent.model.feature_dim, dreamer).to(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
+        ahead = Horizon.at(dreamer, horizon, rate_ratio)
         self.learner = Learner(
             ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
-            BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, rate_ratio),
+            BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, ahead),
         )
         self.replay = Replay(episodes, Recency.of(dreamer, rate_ratio))
         self.agent.model.fit_units(self.replay.observations())

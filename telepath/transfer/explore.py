@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from telepath.dreamer.agent import Agent, AgentPolicy
-from telepath.dreamer.behavior import Behavior
+from telepath.dreamer.behavior import Behavior, Horizon
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Replay
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, State, rollout
@@ -34,10 +34,14 @@ class Exploration:
         source: Agent | None,
         rate_ratio: float,
         steps: int,
+        horizon: int,
         settings: ExploreSettings,
         seed: int,
     ):
-        """``agent`` holds the target's world model; ``source``, where it may be used, the policy to explore with."""
+        """``agent`` holds the target's world model; ``source``, where it may be used, the policy to explore with.
+
+        ``horizon``: source steps to look ahead; ``rate_ratio``: target steps that last as long as one of them.
+        """
         torch.manual_seed(seed)
         self.environment, self.agent, self.source = environment, agent, source
         self.rate_ratio, self.settings, self.seed = rate_ratio, settings, seed
@@ -51,7 +55,14 @@ class Exploration:
         self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer)
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss),
-            BehaviorLearner(agent.model, self.explorer, self.disagreement, dreamer, seed, rate_ratio),
+            BehaviorLearner(
+                agent.model,
+                self.explorer,
+                self.disagreement,
+                dreamer,
+                seed,
+                Horizon.at(dreamer, horizon, rate_ratio),
+            ),
         )
         self.replay = Replay()
         self.updates = 0

@@ -114,11 +114,12 @@ def learning(params: Params, rates: Rates) -> Shares:
     """The traces of one update."""
     size = params.dreamer
     row = FLOAT * TRACES * (size.layers * size.hidden + size.deter + size.stoch)
-    # The imagination of a faster target is as long in seconds, not in steps.
-    imagined = size.starts * size.horizon * max(1.0, rates.ratio)
+    # The imagination of a faster target is as long in seconds, not in steps; there is one trajectory in any case.
+    ahead = math.ceil(params.tasks[params.task].horizon * rates.ratio)
     return {
         "dreamer.batch x length": row * size.batch * size.length,
-        "dreamer.starts x horizon": row * imagined,
+        "dreamer.imagined": row * size.imagined,
+        "tasks.horizon": row * ahead,
         "target.imagined_batch": row * params.target.imagined_batch,
         "target.frames": row * params.target.frames,
     }

@@ -26,7 +26,7 @@ from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.labeller import Labeller, ReplayLabels
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import Behavior, RewardHead
+from telepath.dreamer.behavior import Behavior, Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
 from telepath.dreamer.replay import Batch, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
@@ -104,6 +104,7 @@ class Refinement:
         exploration: list[Episode],
         steps: int,
         update_ratio: float,
+        horizon: int,
         settings: TargetSettings,
         seed: int,
     ):
@@ -111,7 +112,8 @@ class Refinement:
 
         known: what of the source is known; labels: of the ``exploration`` and of the source's segments, which
         ``reenactor`` imagines again; pool: labels what the target does from now on. steps: decisions that all rounds
-        and the choice may take; update_ratio: updates for each of those of a trained round, after the first ones.
+        and the choice may take; update_ratio: updates for each of those of a trained round, after the first ones;
+        horizon: source steps to look ahead.
         """
         torch.manual_seed(seed)
         self.environment, self.agent, self.settings, self.seed = environment, agent, settings, seed
@@ -126,7 +128,9 @@ class Refinement:
         ratio = reenactor.rates.ratio
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator, self.reward, self._reward_loss),
-            BehaviorLearner(agent.model, agent.behavior, self.reward, dreamer, seed, ratio),
+            BehaviorLearner(
+                agent.model, agent.behavior, self.reward, dreamer, seed, Horizon.at(dreamer, horizon, ratio)
+            ),
         )
         self.given = known.agents(ratio)
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)

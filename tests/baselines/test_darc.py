@@ -77,6 +77,7 @@ def make(params: Params, small: DreamerSettings, darc: DarcSettings) -> Callable
             steps=400,
             target_steps=330,
             seed=0,
+            horizon=3,
             rate_ratio=1.0,
         )
 

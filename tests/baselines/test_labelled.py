@@ -79,6 +79,7 @@ def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinem
             transfer.exploration,
             400,
             0.15,
+            3,
             tiny.target,
             0,
         )

@@ -61,7 +61,7 @@ def test_a_dreamer_is_trained_in_it(params: Params, small: DreamerSettings, sett
     online = params.source.training.model_copy(
         update={"first_updates": 2, "update_ratio": 0.05, "finalists": 1, "final_episodes": 1}
     )
-    training = OnlineTraining(TASK, source, seed_episodes(source, 2, 0), small, online, steps=100, seed=0)
+    training = OnlineTraining(TASK, source, seed_episodes(source, 2, 0), small, online, steps=100, seed=0, horizon=3)
     trained = training.run(Counting(), NoScratch())  # type: ignore[arg-type]
     assert sum(episode.steps for episode in trained.episodes) == 100
     assert all(episode.reward is not None for episode in trained.episodes)

@@ -61,7 +61,7 @@ def test_the_replayed_value_loss_bootstraps_where_an_episode_goes_on_and_not_whe
 ) -> None:
     behavior = Behavior(5, 2, small)
     nn.init.constant_(behavior.critic.slow[-1].bias, 2.0)  # the slow critic says 2 everywhere, the other one 0
-    horizon = Horizon(3, 0.9, 1.0)
+    horizon = Horizon(3, 8, 0.9, 1.0)
     feature, rate, terminal = (
         torch.randn(3, 2, 5),
         torch.tensor([[9.0, 9.0], [1.0, 1.0], [3.0, 3.0]]),
@@ -98,7 +98,7 @@ def test_actor_gradient_comes_through_the_dynamics_and_leaves_the_model_alone(sm
     torch.manual_seed(0)
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
-    learner = BehaviorLearner(model, behavior, FirstFeature(), small, seed=0)
+    learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, Horizon.at(small, 3))
     before = [p.clone() for p in model.parameters()]
     actor = [p.clone() for p in behavior.actor.parameters()]
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
@@ -115,7 +115,7 @@ def test_the_actor_learns_to_raise_what_is_paid(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
     settings = small.model_copy(update={"actor_lr": 3e-3})
-    learner = BehaviorLearner(model, behavior, FirstFeature(), settings, seed=0)
+    learner = BehaviorLearner(model, behavior, FirstFeature(), settings, 0, Horizon.at(settings, 3))
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
 
     def paid() -> float:
@@ -141,7 +141,7 @@ def test_noise_costs_the_same_a_second_at_any_rate(small: DreamerSettings, monke
     behavior = Behavior(model.feature_dim, 2, small)
     states = model.observe(torch.randn(8, 4, 3), torch.randn(8, 4, 2), None).latent.detach()
     for ratio in (1.0, 2.0):
-        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, ratio)
+        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, Horizon.at(small, 3, ratio))
         learner.update(Experience(states, None, torch.zeros(8, 4)))
     assert asked == [small.entropy, small.entropy / 2]
 
@@ -169,7 +169,7 @@ def test_the_halves_of_an_update_have_the_slope_of_the_whole(small: DreamerSetti
     found = []
     for outsets in ([whole], whole.halves()):
         assert sum(outset.share for outset in outsets) == pytest.approx(1.0)
-        dreams = [dream_from(model, behavior, SquaredNorm(), Horizon(5, 0.9, 0.8), outset) for outset in outsets]
+        dreams = [dream_from(model, behavior, SquaredNorm(), Horizon(5, 8, 0.9, 0.8), outset) for outset in outsets]
         behavior.scale.zero_()
         behavior.widest.zero_()
         scale = behavior.measure(torch.cat([dream.returns.detach() for dream in dreams], 1))
@@ -201,12 +201,12 @@ def test_a_gradient_lies_as_its_parameter_does_and_is_nobody_elses() -> None:
 
 def test_whether_an_update_is_halved_is_a_matter_of_its_starts(small: DreamerSettings) -> None:
     model = WorldModel(3, 2, small)
-    settings = small.model_copy(update={"starts": 2 * HALVED_FROM})
-    learner = BehaviorLearner(model, Behavior(model.feature_dim, 2, small), FirstFeature(), settings, 0, 2.0)
+    horizon = Horizon.at(small.model_copy(update={"imagined": 12 * HALVED_FROM}), 6, 2.0)
+    learner = BehaviorLearner(model, Behavior(model.feature_dim, 2, small), FirstFeature(), small, 0, horizon)
     states = Latent(torch.zeros(1), torch.zeros(1))
     for records, halved in ((HALVED_FROM - 1, False), (HALVED_FROM, True), (9 * HALVED_FROM, True)):
         assert learner.in_halves(Experience(states, None, torch.zeros(records, 1))) == halved
-    learner.starts -= 1
+    learner.horizon = horizon._replace(starts=HALVED_FROM - 1)
     assert not learner.in_halves(Experience(states, None, torch.zeros(9 * HALVED_FROM, 1)))
 
 
@@ -214,11 +214,11 @@ def test_discount_and_horizon_keep_their_seconds_at_another_rate(small: DreamerS
     model = WorldModel(3, 2, small)
     behavior = Behavior(model.feature_dim, 2, small)
     for ratio in (0.5, 1.0, 2.0):
-        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, ratio)
+        learner = BehaviorLearner(model, behavior, FirstFeature(), small, 0, Horizon.at(small, 3, ratio))
         assert learner.horizon.gamma**ratio == pytest.approx(small.discount)
         assert learner.horizon.lam**ratio == pytest.approx(small.return_lambda)
-    assert learner.horizon.steps == 2 * small.horizon
-    assert learner.starts == small.starts / 2, "as many imagined steps an update at any rate"
+    assert learner.horizon.steps == 6
+    assert learner.horizon.starts == 4, "as many imagined steps an update at any rate"
 
 
 def test_the_steady_actor_follows_the_actor_and_settles_into_it(small: DreamerSettings) -> None:
@@ -254,7 +254,7 @@ def test_the_value_is_bootstrapped_where_the_task_goes_on_and_cut_where_it_ends(
     def squares(logit: float) -> float:
         model.continuation_net[-1].bias.data.fill_(logit)
         outset = set_out(model, model.initial(6), 1, torch.Generator().manual_seed(0))
-        dream = dream_from(model, behavior, Nothing(), Horizon(1, 0.9, 0.95), outset)
+        dream = dream_from(model, behavior, Nothing(), Horizon(1, 8, 0.9, 0.95), outset)
         scale = behavior.measure(dream.returns.detach())
         return float(critic_loss(behavior.critic, dream, scale)[0].detach() * scale.returns.square())
 

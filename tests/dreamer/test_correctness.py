@@ -33,6 +33,8 @@ from telepath.envs.suite import Step
 from telepath.settings import DreamerSettings, OnlineSettings
 from tests.conftest import Counting, NoScratch, PointEnvironment
 
+HORIZON = 3
+
 
 class EndingPoint(PointEnvironment):
     """The point, but its episodes end for good where they are cut off by the clock otherwise."""
@@ -52,6 +54,7 @@ def online(small: DreamerSettings, environment: PointEnvironment, **changes: Any
         OnlineSettings(first_updates=5, update_ratio=given["ratio"], finalists=1, final_episodes=1),
         steps=given["steps"],
         seed=0,
+        horizon=HORIZON,
         rate_ratio=given["rate_ratio"],
     )
 
@@ -216,7 +219,7 @@ def test_every_target_of_the_critic_belongs_to_the_state_before_its_reward(
     behavior = Behavior(2, 1, small)
     behavior.critic.net, behavior.critic.slow = Table(value, column=True), Table(slow, column=True)  # type: ignore[assignment]
     outset = Outset(Latent(torch.zeros(5, 1), torch.zeros(5, 1)), Noise(torch.zeros(3, 5, 1), torch.zeros(3, 5, 1)))
-    dream = dream_from(Steps(alive), behavior, Table(rate), Horizon(3, gamma, lam), outset)  # type: ignore[arg-type]
+    dream = dream_from(Steps(alive), behavior, Table(rate), Horizon(3, 8, gamma, lam), outset)  # type: ignore[arg-type]
     scale = behavior.measure(dream.returns.detach())
     critic, _ = critic_loss(behavior.critic, dream, scale)
     # By hand, for the states 0, 1 and 2. What state 0 paid, whether it was alive, and what the slow critic says of it
@@ -270,7 +273,7 @@ def test_gradient_steps_are_as_many_as_the_ratio_says_each_on_a_batch_of_its_own
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0, 3.0])
 def test_a_second_later_is_worth_the_same_at_any_rate_of_control(small: DreamerSettings, ratio: float) -> None:
-    horizon = Horizon.at(small.model_copy(update={"horizon": 12, "return_lambda": 0.9}), ratio)
+    horizon = Horizon.at(small.model_copy(update={"return_lambda": 0.9}), 12, ratio)
     assert horizon.steps == 12 * ratio
     delay = 4  # source steps without pay, then a rate of 1 for good
     steps = round(delay * ratio)
@@ -298,4 +301,4 @@ def test_a_rate_is_paid_by_the_frame_whatever_a_step_is(small: DreamerSettings, 
     torch.testing.assert_close(rate[1:], torch.full_like(rate[1:], 0.3))
     horizon = training.learner.behavior.horizon
     assert horizon.gamma ** (4 / repeat) == pytest.approx(small.discount), "a step of four frames is the settings' own"
-    assert horizon.steps == math.ceil(small.horizon * 4 / repeat)
+    assert horizon.steps == math.ceil(HORIZON * 4 / repeat)

@@ -28,6 +28,7 @@ def make(small: DreamerSettings) -> Callable[..., OnlineTraining]:
             OnlineSettings(first_updates=5, update_ratio=0.2, finalists=2, final_episodes=1),
             steps=steps,
             seed=seed,
+            horizon=3,
         )
 
     return make_training

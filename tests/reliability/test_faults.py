@@ -12,7 +12,7 @@ import torch
 from stages.harness import Context, execute
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.behavior import RewardHead
+from telepath.dreamer.behavior import Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner, descend
 from telepath.dreamer.replay import Replay
 from telepath.dreamer.training import OnlineTraining
@@ -35,7 +35,7 @@ def learner(small: DreamerSettings) -> tuple[Agent, Learner, Replay]:
     model = ModelLearner(agent.model, small, torch.Generator().manual_seed(0))
     return (
         agent,
-        Learner(model, BehaviorLearner(agent.model, agent.behavior, reward, small, 0)),
+        Learner(model, BehaviorLearner(agent.model, agent.behavior, reward, small, 0, Horizon.at(small, 3))),
         Replay(seed_episodes(PointEnvironment(), 3, 0)),  # type: ignore[arg-type]
     )
 
@@ -174,7 +174,7 @@ def test_training_goes_on_with_a_simulator_that_diverges(params: Params, small: 
 
     environment = Diverging(rewarded=False, last=last)
     explore = params.explore.model_copy(update={"update_ratio": 0.1})
-    explored = Exploration(environment, trained.agent, None, 1.0, 200, explore, 0)  # type: ignore[arg-type]
+    explored = Exploration(environment, trained.agent, None, 1.0, 200, 3, explore, 0)  # type: ignore[arg-type]
     episodes = explored.run(Counting(), NoScratch())  # type: ignore[arg-type]
     assert [episode.divergences for episode in episodes] == [0, 1, 1, 0, 1]
     assert environment.divergences == 3
@@ -186,7 +186,7 @@ def fragile_training(params: Params, small: DreamerSettings, last: int = 3) -> O
     )
     environment: Any = Diverging(last=last)
     episodes = seed_episodes(environment, 3, 0)
-    return OnlineTraining("point", environment, episodes, small, online, steps=200, seed=0)
+    return OnlineTraining("point", environment, episodes, small, online, steps=200, seed=0, horizon=3)
 
 
 def test_divergences_of_earlier_sessions_are_counted(params: Params, small: DreamerSettings) -> None:

@@ -21,7 +21,7 @@ def test_exploration_never_touches_the_reward_and_spends_its_budget(params: Para
     torch.manual_seed(0)
     environment = PointEnvironment(rewarded=False)
     agent, source = Agent("point", 2, 1, small), Agent("point", 2, 1, small)
-    exploration = Exploration(environment, agent, source, 1.0, 200, params.explore, 0)  # type: ignore[arg-type]
+    exploration = Exploration(environment, agent, source, 1.0, 200, 3, params.explore, 0)  # type: ignore[arg-type]
     progress = Counting()
     episodes = exploration.run(progress, NoScratch())  # type: ignore[arg-type]
     assert sum(episode.steps for episode in episodes) == 200

@@ -95,6 +95,7 @@ class Transfer:
             self.exploration,
             400,
             0.15,
+            3,
             self.tiny.target,
             0,
         )
