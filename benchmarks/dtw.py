@@ -1,20 +1,35 @@
-"""Speed and accuracy of ``telepath.alignment.dtw`` on one core, rivals interleaved.
+"""Speed and accuracy of ``telepath.alignment.dtw`` on one core, rivals interleaved; and of its other forms.
 
-    python -m benchmarks.dtw [--rounds 15] [--out reports/benchmarks]
+    python -m benchmarks.dtw [--rounds 15] [--form-rounds 300] [--out reports/benchmarks]
 
 Every round times one call of everybody in seconds of processor time, so that a busy or throttled machine slows all
-alike; the table shows the best of the rounds, and the machine's load is printed with it. Millions of table cells a
-second count the whole N x M table, also where a band leaves most of it out. *sgemm share* is 2 D operations a cell over
-the rate at which numpy multiplies float32 matrices in the same rounds. The direct difference and square take two
-instructions where sgemm takes one: with units of their own for sums (AMD's Zen) they may run side by side, without such
-units (Intel) one half is the most that can be had. *relative error* is the largest one to float64 over some candidates.
-The rivals, how they are used and which were left out: ``benchmarks.warpers``. Those that are not installed are skipped.
-Writes dtw.csv and dtw.png.
+alike; the table shows the best of the rounds, and the machine's load is printed with it. *median ratio* is that of the
+ratios within a round, of calls that ran one after the other: it says what the best may owe to luck. Millions of table
+cells a second count the whole N x M table, also where a band leaves most of it out. *sgemm share* is 2 D
+operations a cell over the rate at which numpy multiplies float32 matrices in the same rounds. The direct difference and
+square take two instructions where sgemm takes one: with units of their own for sums (AMD's Zen) they may run side by
+side, without such units (Intel) one half is the most that can be had. *relative error* is the largest one to float64
+over some candidates. The rivals, how they are used and which were left out: ``benchmarks.warpers``. Those that are not
+installed are skipped.
+
+The other forms are held to the plain call at D = 24, in a race of their own: a call takes a millisecond or two, so
+there are many rounds. *times the plain call* is how much faster a form fills the same table:
+
+    band of 8       the Sakoe-Chiba radius
+    open end        the candidate may end early
+    pairs           ``dtw_pairs``: windows against sequences of a pool drawn at random, both ends open
+    two threads     on 8,192 candidates, against one thread on the same; by the clock on the wall, so the machine must
+                    be idle
+
+Last, the first call in a process of its own, after its imports, once another process has compiled.
+Writes dtw.csv, dtw-forms.csv and dtw.png.
 """
 
 import argparse
 import csv
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,11 +41,21 @@ for _library in ("OPENBLAS", "OMP", "MKL"):  # one core, also for the matrix pro
 import numpy as np  # noqa: E402
 
 from benchmarks.warpers import RIVALS, Call, costs  # noqa: E402
-from telepath.alignment.dtw import dtw_batch  # noqa: E402
+from telepath.alignment.dtw import dtw_batch, dtw_pairs  # noqa: E402
 from telepath.episodes import Array  # noqa: E402
 
 LENGTH, PRODUCT = 64, 512
-CASES = [(8, 1024, None), (17, 1024, None), (24, 1024, None), (24, 1024, 8), (1024, 128, None)]
+CASES = [(8, 1024), (17, 1024), (24, 1024), (1024, 128)]
+FORMS_DIM, RADIUS, WINDOWS = 24, 8, 16
+FRESH = """
+import time
+import numpy as np
+from telepath.alignment.dtw import dtw_batch
+x, y = np.zeros((4, 2), np.float32), np.zeros((1, 4, 2), np.float32)
+begin = time.process_time()
+dtw_batch(x, y)
+print(time.process_time() - begin)
+"""
 
 
 def exact(x: Array, candidate: Array) -> float:
@@ -44,71 +69,105 @@ def exact(x: Array, candidate: Array) -> float:
     return float(table[-1, -1])
 
 
-def race(calls: dict[str, Call], rounds: int, clock: Callable[[], float] = time.process_time) -> dict[str, float]:
-    """Best seconds of each, in turns."""
-    best = {}
-    for name, call in calls.items():
+def race(calls: dict[str, Call], rounds: int, clock: Callable[[], float] = time.process_time) -> dict[str, Array]:
+    """Seconds of each, (rounds,), in turns."""
+    for call in calls.values():
         call()  # compilation, caches
-        best[name] = np.inf
-    for _ in range(rounds):
+    seconds = {name: np.zeros(rounds) for name in calls}
+    for number in range(rounds):
         for name, call in calls.items():
             begin = clock()
             call()
-            best[name] = min(best[name], clock() - begin)
-    return best
+            seconds[name][number] = clock() - begin
+    return seconds
+
+
+def some_sequences(batch: int, dim: int) -> tuple[Array, Array]:
+    """A reference (N, D) and candidates (B, N, D), half of them close to it, as a planner's are in the end."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((LENGTH, dim), dtype=np.float32)
+    y = random.standard_normal((batch, LENGTH, dim), dtype=np.float32)
+    y[::2] = x + 0.1 * y[::2]
+    return x, y
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
     """One row a case and method."""
-    random = np.random.default_rng(0)
     skipped: set[str] = set()
-    square = random.standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
-    for dim, batch, window in CASES:
-        x = random.standard_normal((LENGTH, dim), dtype=np.float32)
-        y = random.standard_normal((batch, LENGTH, dim), dtype=np.float32)
-        y[::2] = x + 0.1 * y[::2]  # half of them close to the reference, as a planner's candidates are in the end
+    square = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
+    for dim, batch in CASES:
+        x, y = some_sequences(batch, dim)
         calls: dict[str, Call] = {
-            "telepath": lambda x=x, y=y, w=window: dtw_batch(x, y, w),  # type: ignore[misc]
+            "telepath": lambda x=x, y=y: dtw_batch(x, y),  # type: ignore[misc]
             "sgemm": lambda: square @ square,
         }
-        size, error = {"telepath": batch}, dict[str, float]()
-        if window is not None:
-            calls["telepath, no band"], size["telepath, no band"] = lambda x=x, y=y: dtw_batch(x, y), batch  # type: ignore[misc]
-        else:
-            true = np.array([exact(x, candidate) for candidate in y[:8]])
-            error["telepath"] = np.max(np.abs(dtw_batch(x, y[:8]) / true - 1))
-            for rival, part in RIVALS.items():
-                name, some = rival.__name__, y[: max(1, batch // part)]
-                try:
-                    calls[name], size[name] = rival(x, some), len(some)
-                except ImportError:
-                    skipped.add(name)
-                    continue
-                error[name] = np.max(np.abs(costs(rival, calls[name])[:8] / true[: len(some)] - 1))
-        best = race(calls, rounds)
-        sgemm = 2 * PRODUCT**3 / best["sgemm"]
-        speed = {name: size[name] * LENGTH**2 / best[name] for name in size}
-        for name, cells in speed.items():
+        true = np.array([exact(x, candidate) for candidate in y[:8]])
+        size, error = {"telepath": batch}, {"telepath": np.max(np.abs(dtw_batch(x, y[:8]) / true - 1))}
+        for rival, part in RIVALS.items():
+            name, some = rival.__name__, y[: max(1, batch // part)]
+            try:
+                calls[name], size[name] = rival(x, some), len(some)
+            except ImportError:
+                skipped.add(name)
+                continue
+            error[name] = np.max(np.abs(costs(rival, calls[name])[:8] / true[: len(some)] - 1))
+        seconds = race(calls, rounds)
+        sgemm = 2 * PRODUCT**3 / seconds["sgemm"].min()
+        a_cell = {name: seconds[name] / (size[name] * LENGTH**2) for name in size}
+        for name, each in a_cell.items():
             yield {
                 "D": dim,
                 "B": size[name],
-                "window": window,
                 "method": name,
-                "Mcells/s": round(cells / 1e6, 1),
-                "telepath is faster by": round(speed["telepath"] / cells, 2),
-                "sgemm share": round(2 * dim * cells / sgemm, 3),
-                "relative error": f"{error[name]:.1e}" if name in error else "",
+                "Mcells/s": round(1e-6 / each.min(), 1),
+                "telepath is faster by": round(each.min() / a_cell["telepath"].min(), 2),
+                "median ratio": round(float(np.median(each / a_cell["telepath"])), 2),
+                "sgemm share": round(2 * dim / each.min() / sgemm, 3),
+                "relative error": f"{error[name]:.1e}",
             }
     if skipped:
         print(f"not installed, skipped: {', '.join(sorted(skipped))}")
 
 
-def threads_row(rounds: int) -> str:
-    """How much two threads gain."""
-    y = np.random.default_rng(0).standard_normal((8192, LENGTH, 24), dtype=np.float32)
-    best = race({str(t): lambda t=t: dtw_batch(y[0], y, threads=t) for t in (1, 2)}, rounds, time.perf_counter)  # type: ignore[misc]
-    gain = best["1"] / best["2"]
-    return f"two threads, 8192 candidates: {gain:.2f} times one in wall time, at a load of {load()}"
+def form_rows(rounds: int) -> Iterator[dict[str, Any]]:
+    """One row a form."""
+    x, y = some_sequences(1024, FORMS_DIM)
+    pairs = np.random.default_rng(0).integers(len(y), size=(WINDOWS, len(y) // WINDOWS))
+    forms: dict[str, Call] = {
+        "plain call": lambda: dtw_batch(x, y),
+        f"band of {RADIUS}": lambda: dtw_batch(x, y, RADIUS),
+        "open end": lambda: dtw_batch(x, y, open_end=True),
+        "pairs": lambda: dtw_pairs(y[:WINDOWS], y, pairs, open_begin=True, open_end=True),
+    }
+    yield from _against_the_first(forms, len(y), race(forms, rounds))
+    many = some_sequences(8192, FORMS_DIM)
+    threads: dict[str, Call] = {
+        "one thread": lambda: dtw_batch(*many, threads=1),
+        "two threads": lambda: dtw_batch(*many, threads=2),
+    }
+    yield from _against_the_first(threads, len(many[1]), race(threads, rounds, time.perf_counter))
+
+
+def _against_the_first(forms: dict[str, Call], batch: int, seconds: dict[str, Array]) -> Iterator[dict[str, Any]]:
+    plain = seconds[next(iter(forms))]
+    for name in forms:
+        yield {
+            "form": name,
+            "B": batch,
+            "Mcells/s": round(batch * LENGTH**2 / seconds[name].min() / 1e6, 1),
+            "times the plain call": round(plain.min() / seconds[name].min(), 3),
+            "median ratio": round(float(np.median(plain / seconds[name])), 3),
+            "rounds": len(plain),
+        }
+
+
+def first_calls(processes: int = 5) -> list[float]:
+    """Processor seconds of the first call in each of some processes, one after the other; none of them compiles."""
+    command = [sys.executable, "-c", FRESH]
+    took = [
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(processes + 1)
+    ]
+    return took[1:]  # the one before may have compiled
 
 
 def load() -> str:
@@ -123,7 +182,6 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    table = [row for row in table if row["window"] is None]
     methods = list(dict.fromkeys(row["method"] for row in table))
     dims = list(dict.fromkeys(row["D"] for row in table))
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -138,32 +196,41 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def show(table: Iterator[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Print rows as they come, write and return them."""
+    kept: list[dict[str, Any]] = []
+    for row in table:
+        if not kept:
+            print(*(f"{name:>{_width(name)}}" for name in row), sep="")
+        print(*(f"{value!s:>{_width(name)}}" for name, value in row.items()), sep="", flush=True)
+        kept.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(kept[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+    return kept
+
+
 def _width(name: str) -> int:
-    return 20 if name == "method" else max(len(name), 6) + 2
+    return 23 if name in ("method", "form") else max(len(name), 6) + 2
 
 
-def main() -> None:
-    """Print the table, write it and draw it."""
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables, write them and draw the first."""
     parser = argparse.ArgumentParser(description="Benchmark of the DTW engine.")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--form-rounds", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
-    options = parser.parse_args()
-    begin = time.perf_counter()
-    dtw_batch(np.zeros((4, 2), np.float32), np.zeros((1, 4, 2), np.float32))
-    print(f"first call: {time.perf_counter() - begin:.2f} s (compiles when it is the first one ever)")
-    print(f"load: {load()}")
-    table: list[dict[str, Any]] = []
-    for row in rows(options.rounds):
-        if not table:
-            print(*(f"{name:>{_width(name)}}" for name in row), sep="")
-        print(*(f"{value!s:>{_width(name)}}" for name, value in row.items()), sep="")
-        table.append(row)
-    print(threads_row(options.rounds))
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "dtw.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    print(f"load: {load()}")
+    table = show(rows(options.rounds), options.out / "dtw.csv")
+    show(form_rows(options.form_rounds), options.out / "dtw-forms.csv")
+    seconds = first_calls()
+    print(
+        f"first call of a process: {np.median(seconds):.2f} s, at most {max(seconds):.2f} s in {len(seconds)} of them"
+    )
+    print(f"load: {load()}")
     draw(table, options.out / "dtw.png")
 
 

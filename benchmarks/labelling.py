@@ -160,7 +160,7 @@ def fastest_rival(steps: int) -> tuple[str, Warping] | None:
         return None
     seconds = race(calls, 3)
     torch.set_num_threads(1)  # some of them set the threads of the OpenMP library that torch uses, too
-    best = min(seconds, key=lambda name: seconds[name])
+    best = min(seconds, key=lambda name: seconds[name].min())
     print(f"fastest of {len(seconds)} rivals at this shape: {best}")
     return best, ways[best]
 

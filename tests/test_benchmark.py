@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import benchmarks.grid as grid_module
-from benchmarks import dreamer, labelling, rivals, updates
+from benchmarks import dreamer, dtw, labelling, rivals, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
@@ -244,3 +244,13 @@ def test_the_labelling_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert table["DTW share"].dropna().between(0, 1).all()
     assert pd.read_csv(tmp_path / "labelling-scale.csv")["segments"].tolist() == [2, 4]
     assert (tmp_path / "labelling.png").stat().st_size > 1000
+
+@pytest.mark.slow
+def test_the_dtw_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dtw.main(["--rounds=1", "--form-rounds=2", "--out", str(tmp_path)])
+    assert "first call of a process: " in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "dtw.csv").query("method == 'telepath'")["D"].tolist() == [8, 17, 24, 1024]
+    forms = pd.read_csv(tmp_path / "dtw-forms.csv").set_index("form")
+    assert forms["times the plain call"][["plain call", "one thread"]].tolist() == [1, 1]
+    assert {"band of 8", "open end", "pairs", "two threads"} <= set(forms.index)
+    assert (tmp_path / "dtw.png").stat().st_size > 1000
