@@ -4,26 +4,34 @@
                                    [--scale 64 256 1024 4096] [--out reports/benchmarks]
 
 A world model of the walker's size (24 observations, 6 actions, untrained: speed does not depend on its weights), as
-many target as source steps, no band, so that everybody fills the same tables. The methods do the same search with the
-same rollouts, all on one core:
+many target as source steps, no band, so that everybody fills the same tables. The methods do the same search, all on
+one core:
 
     telepath      as the label stage does it, chunk by chunk
-    torch loop    one segment after the other, warping by a double loop over the table's cells in torch: the original's
-                  formulation
-    a rival       the same with the one of ``benchmarks.warpers`` that is fastest at this shape. Its paths end where the
-                  candidate ends, not anywhere; what it takes to bring the rollouts into its layout counts
+    torch loop    one segment after the other, all of its candidates at once: plain torch rollouts, which are the
+                  world model's modules called step by step, warped by a double loop over the table's cells in torch
+                  (``benchmarks.plain``). The original's formulation
+    a rival       the same rollouts, warped by the one of ``benchmarks.warpers`` that is fastest at this shape. Its
+                  paths end where the candidate ends, not anywhere; what it takes to bring the rollouts into its layout
+                  counts
 
 The two others are measured on a few segments in between and scaled; all three in processor time, so that other work on
-the machine slows them alike. *sgemm share*: the rollouts' multiplications and additions in matrix products, over the
-rate at which numpy multiplies 512 x 512 float32 matrices in the same minutes. ``telepath, 2 processes`` is the whole
-with ``TELEPATH_EXECUTOR=process:2``, the processes' start included, by the clock on the wall: it needs an idle machine.
+the machine slows them alike. ``telepath, 2 processes`` is the whole with ``TELEPATH_EXECUTOR=process:2``, the
+processes' start included, by the clock on the wall: it needs an idle machine.
+
+*sgemm share*: the rollouts' rate over that of numpy's product of two 512 x 512 float32 matrices, both of them means:
+all multiplications and additions in the rollouts' matrix products over all seconds of the rollouts, with everything
+that is done in them, and the same of two products behind every lot of rollouts. So numerator and denominator are of the
+same core and the same minutes, and a machine whose speed changes changes both. The products' own seconds count
+nowhere else. *of the best*: the same mean over the rate of the fastest single product of the whole run, which a machine
+with other guests reaches now and then and holds for milliseconds. Of plain rollouts what nobody asks for, the other
+half of the prior's output, is computed and does not count.
 
 Time and memory over the number of segments are those of a smaller search (2 iterations, 32 candidates), each in a
 process of its own. Writes labelling.csv, labelling-scale.csv and labelling.png.
 """
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -32,10 +40,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 for _library in ("OPENBLAS", "OMP", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
@@ -44,9 +53,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from benchmarks.dtw import race  # noqa: E402
+from benchmarks.dtw import race, show  # noqa: E402
+from benchmarks.plain import OURS, Warping, Way, going, torch_loop  # noqa: E402
 from benchmarks.warpers import RIVALS, Rival, costs  # noqa: E402
-from telepath.alignment import reenact  # noqa: E402
 from telepath.alignment.belief import BeliefNet  # noqa: E402
 from telepath.alignment.rates import Rates  # noqa: E402
 from telepath.alignment.reenact import Alignments, Reenactor  # noqa: E402
@@ -59,6 +68,7 @@ from telepath.runtime.executor import each  # noqa: E402
 from telepath.transfer.labels import HERE, align_chunk, chunk_indices  # noqa: E402
 
 OBSERVATION, ACTION, PRODUCT = 24, 6, 512
+PRODUCT_OPERATIONS = 2 * PRODUCT**3
 SEARCH = {"iterations": 2, "candidates": 32, "steps": 24}
 """Of the runs over the number of segments."""
 
@@ -115,22 +125,6 @@ class Work:
 
 # -- other ways --------------------------------------------------------------------------------------------
 
-Warping = Callable[..., Tensor]
-
-
-def torch_loop(x: Tensor, y: Tensor, window: int, *, open_end: bool, slope: float) -> Tensor:
-    """Costs (S, B) of x (S, N, D) and y (S, B, M, D), cell by cell; no band."""
-    rows, columns = x.shape[1], y.shape[2]
-    nowhere = torch.full(y.shape[:2], torch.inf)
-    above = [torch.zeros(y.shape[:2])] + [nowhere] * columns
-    for i in range(rows):
-        row = [nowhere]
-        for j in range(columns):
-            local = (x[:, None, i] - y[:, :, j]).square().sum(-1)
-            row.append(local + torch.minimum(torch.minimum(above[j], above[j + 1]), row[j]))
-        above = row
-    return torch.stack(above[1:]).amin(0) if open_end else above[-1]
-
 
 def with_rival(rival: Rival) -> Warping:
     """Costs (S, B) by a rival, one reference after the other."""
@@ -170,18 +164,22 @@ def fastest_rival(steps: int) -> tuple[str, Warping] | None:
 
 @dataclass
 class Clock:
-    """Processor seconds of one method: in all, and those of them spent on warping and on rollouts; segments done."""
+    """Processor seconds of one method: in all, and those of them spent on warping and on rollouts; segments done.
+
+    products: seconds of each matrix product in between; they are in no other figure.
+    """
 
     total: float = 0.0
     warping: float = 0.0
     rollouts: float = 0.0
     segments: int = 0
+    products: list[float] = field(default_factory=list)
 
 
 @contextmanager
-def timed(clock: Clock, warp: Warping) -> Iterator[None]:
-    """Have re-enactment warp by ``warp``, and time its parts."""
-    rollout, before = Reenactor._imagine_observations, reenact.dtw_tensors
+def timed(clock: Clock, way: Way) -> Iterator[None]:
+    """Have re-enactment go this way, time its parts, and matrix products behind every lot of rollouts."""
+    imagine = Reenactor._imagine_observations
 
     def part(name: str, function: Callable) -> Callable:
         def run(*arguments: Any, **how: Any) -> Any:
@@ -192,40 +190,49 @@ def timed(clock: Clock, warp: Warping) -> Iterator[None]:
 
         return run
 
-    reenact.dtw_tensors = part("warping", warp)
-    Reenactor._imagine_observations = part("rollouts", rollout)  # type: ignore[method-assign]
-    begin = time.process_time()
-    try:
+    def rollouts(*arguments: Any) -> Tensor:
+        imagined: Tensor = part("rollouts", imagine)(*arguments)
+        begin = time.process_time()
+        clock.products += product_seconds()
+        clock.total -= time.process_time() - begin
+        return imagined
+
+    with (
+        going(way._replace(warp=part("warping", way.warp))),
+        patch.object(Reenactor, "_imagine_observations", rollouts),
+    ):
+        begin = time.process_time()
         yield
-    finally:
         clock.total += time.process_time() - begin
-        reenact.dtw_tensors, Reenactor._imagine_observations = before, rollout  # type: ignore[method-assign]
 
 
-def product_rate() -> float:
-    """Operations a second of one matrix product."""
-    square = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
-    begin = time.process_time()
-    square @ square
-    return 2 * PRODUCT**3 / (time.process_time() - begin)
+SQUARE = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), dtype=np.float32)
+
+
+def product_seconds() -> list[float]:
+    """Processor seconds of two matrix products, each by itself, with the caches as the one before has left them."""
+    room, seconds = SQUARE @ SQUARE, []
+    for _ in range(2):
+        begin = time.process_time()
+        np.matmul(SQUARE, SQUARE, out=room)
+        seconds.append(time.process_time() - begin)
+    return seconds
 
 
 def methods(work: Work, samples: int) -> Iterator[dict[str, Any]]:
     """One row a method; the slow ones on ``samples`` segments, in turns with the chunks of the fast one."""
-    ways: dict[str, Warping] = {"torch loop": torch_loop}
+    ways = {"torch loop": Way(torch_loop)}
     if rival := fastest_rival(work.reenactor.settings.reference):
-        ways[rival[0]] = rival[1]
+        ways[rival[0]] = Way(rival[1])
     chunks = chunk_indices(len(work.segments), work.reenactor.settings.chunk)
     clocks = {name: Clock() for name in ("telepath", *ways)}
     turns = set(np.linspace(0, len(chunks) - 1, samples).astype(int).tolist())
-    sgemm = 0.0
     for number, index in enumerate(chunks):
-        for name, warp in [("telepath", reenact.dtw_tensors), *(ways.items() if number in turns else ())]:
+        for name, way in [("telepath", OURS), *(ways.items() if number in turns else ())]:
             some = index if name == "telepath" else index[:1]
-            with timed(clocks[name], warp):
+            with timed(clocks[name], way):
                 align_chunk((work.reenactor, None), work.chunk(some))
             clocks[name].segments += len(some)
-        sgemm = max(sgemm, *(product_rate() for _ in range(5)))
     whole = {name: clock.total / clock.segments * len(work.segments) for name, clock in clocks.items()}
     if usable_cpus() > 1:
         begin = time.perf_counter()
@@ -233,18 +240,26 @@ def methods(work: Work, samples: int) -> Iterator[dict[str, Any]]:
         whole["telepath, 2 processes"] = time.perf_counter() - begin
     cem, kept = work.reenactor.settings.cem, work.reenactor.settings.initial_latents
     steps = cem.iterations * cem.population * kept * work.reenactor.length  # a segment
+    best = PRODUCT_OPERATIONS / min(min(clock.products) for clock in clocks.values())
     for name, seconds in whole.items():
-        clock = clocks.get(name)
-        rate = work.operations * steps * clock.segments / clock.rollouts if clock else np.nan
-        yield {
+        row = {
             "method": name,
-            "measured segments": clock.segments if clock else len(work.segments),
+            "measured segments": len(work.segments),
             "seconds": round(seconds, 1),
             "telepath is faster by": round(seconds / whole["telepath"], 2),
-            "DTW share": round(clock.warping / clock.total, 4) if clock else "",
-            "rollouts' sgemm share": round(rate / sgemm, 3) if clock else "",
-            "Mcells/s": round(steps * work.reenactor.length * clock.segments / clock.warping / 1e6, 1) if clock else "",
         }
+        if clock := clocks.get(name):
+            rate = work.operations * steps * clock.segments / clock.rollouts
+            sgemm = PRODUCT_OPERATIONS / np.mean(clock.products)
+            row |= {
+                "measured segments": clock.segments,
+                "DTW share": round(clock.warping / clock.total, 4),
+                "rollouts' sgemm share": round(rate / sgemm, 3),
+                "of the best": round(rate / best, 3),
+                "sgemm GFLOP/s": round(sgemm / 1e9, 1),
+                "Mcells/s": round(steps * work.reenactor.length * clock.segments / clock.warping / 1e6, 1),
+            }
+        yield row
 
 
 def one_size(segments: int) -> dict[str, float]:
@@ -284,7 +299,7 @@ def expected_minutes(work: Work, samples: int, sizes: list[int]) -> float:
     segment = (time.perf_counter() - begin) / settings.chunk * settings.cem.iterations
     share = SEARCH["iterations"] * SEARCH["candidates"] / settings.cem.iterations
     share /= settings.cem.population * settings.initial_latents
-    whole = len(work.segments) * (1.5 if usable_cpus() > 1 else 1) + 4 * samples + sum(sizes) * share
+    whole = len(work.segments) * (1.6 if usable_cpus() > 1 else 1.1) + 4 * samples + sum(sizes) * share
     return (segment * whole + 8 * len(sizes)) / 60
 
 
@@ -314,21 +329,6 @@ def draw(table: list[dict[str, Any]], sizes: list[dict[str, float]], path: Path)
     right.set_ylim(0)
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)
-
-
-def show(table: Iterator[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    """Print rows as they come, write and return them."""
-    rows: list[dict[str, Any]] = []
-    for row in table:
-        if not rows:
-            print(*(f"{name:>{max(len(name), 9) + 2}}" for name in row), sep="")
-        print(*(f"{value!s:>{max(len(name), 9) + 2}}" for name, value in row.items()), sep="", flush=True)
-        rows.append(row)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ import yaml
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, rivals, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, over, page, results, rounds, stability
 from telepath.alignment.diagonals import dtw_tensors
@@ -211,7 +212,7 @@ def test_the_slow_ways_to_warp_give_the_same_costs(open_end: bool) -> None:
     x, y = (torch.from_numpy(random.standard_normal(s, dtype=np.float32)) for s in ((2, 7, 24), (2, 5, 7, 24)))
     how = {"open_end": open_end, "slope": 1.0}
     expected = dtw_tensors(x, y, 7, **how)  # type: ignore[arg-type]
-    torch.testing.assert_close(labelling.torch_loop(x, y, 7, **how), expected)
+    torch.testing.assert_close(torch_loop(x, y, 7, **how), expected)
     if not open_end:
         rival = labelling.with_rival(lambda x, y: lambda: [dtw_tensors(*pair(x, c))[0, 0] for c in y])
         torch.testing.assert_close(rival(x, y, 7, **how), expected)
@@ -242,8 +243,11 @@ def test_the_labelling_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert table["telepath is faster by"]["telepath"] == 1
     assert {"telepath", "torch loop"} <= set(table.index)
     assert table["DTW share"].dropna().between(0, 1).all()
+    shares = table[["rollouts' sgemm share", "of the best"]].dropna()
+    assert (shares["of the best"] <= shares["rollouts' sgemm share"]).all(), "no mean is above the best"
     assert pd.read_csv(tmp_path / "labelling-scale.csv")["segments"].tolist() == [2, 4]
     assert (tmp_path / "labelling.png").stat().st_size > 1000
+
 
 @pytest.mark.slow
 def test_the_dtw_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
