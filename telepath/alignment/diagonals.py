@@ -10,31 +10,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from telepath.alignment.dtw import band, dtw_batch
+from telepath.alignment.dtw import band, check_weights, dtw_batch
+from telepath.episodes import Array
 
 
 def dtw_tensors(
-    x: Tensor, y: Tensor, window: int | None = None, *, open_end: bool = False, slope: float | None = None
+    x: Tensor,
+    y: Tensor,
+    window: int | None = None,
+    weights: Array | None = None,
+    *,
+    open_begin: bool = False,
+    open_end: bool = False,
+    slope: float | None = None,
 ) -> Tensor:
     """Costs (S, B), on the device of x and y, of warping candidates y (S, B, M, D) onto references x (S, N, D).
 
-    float32; ``y`` is read by its strides and not copied. Options and errors as in ``dtw_batch``.
+    float32; ``y`` is read by its strides and not copied. weights: (D,), an array on the host. Options and errors as in
+    ``dtw_batch``.
     """
-    if y.device.type == "cpu":
-        return torch.from_numpy(dtw_batch(x.numpy(), y.numpy(), window, open_end=open_end, slope=slope))
-    return dtw_diagonals(x, y, window, open_end=open_end, slope=slope)
+    if y.device.type != "cpu":
+        return dtw_diagonals(x, y, window, weights, open_begin=open_begin, open_end=open_end, slope=slope)
+    a, b = x.numpy(), y.numpy()
+    return torch.from_numpy(dtw_batch(a, b, window, weights, open_begin=open_begin, open_end=open_end, slope=slope))
 
 
 def dtw_diagonals(
-    x: Tensor, y: Tensor, window: int | None = None, *, open_end: bool = False, slope: float | None = None
+    x: Tensor,
+    y: Tensor,
+    window: int | None = None,
+    weights: Array | None = None,
+    *,
+    open_begin: bool = False,
+    open_end: bool = False,
+    slope: float | None = None,
 ) -> Tensor:
     """The same in tensor operations alone: about N + M of them one after the other, on memory like that of ``y``.
 
-    x (S, N, D) with y (S, B, M, D) -> costs (S, B); other shapes are a ``ValueError``.
+    x (S, N, D) with y (S, B, M, D) -> costs (S, B); other shapes or weights are a ``ValueError``.
     """
     if x.ndim != 3 or y.ndim != 4 or len(x) != len(y) or x.shape[-1] != y.shape[-1] or 0 in (*x.shape, *y.shape[2:]):
         raise ValueError(f"expected x (S, N, D) with y (S, B, M, D), got x {tuple(x.shape)} and y {tuple(y.shape)}")
     (rows, columns), batch = (x.shape[1], y.shape[2]), y.shape[:2]
+    weight = torch.from_numpy(check_weights(weights, x.shape[-1])).to(y.device)
     first, last = band(rows, columns, window, slope, open_end)
     # Row i takes part in diagonals begin[i] <= k <= end[i]. Both ascend, so a diagonal's rows are a contiguous run.
     begin, end = np.arange(rows) + first, np.arange(rows) + last
@@ -49,9 +67,13 @@ def dtw_diagonals(
         filled = torch.full_like(newer, torch.inf)
         if top <= bottom:
             here, left = slice(k - bottom + 1, k - top + 2), slice(k - bottom, k - top + 1)
-            local = (backwards[:, None, rows - 1 - bottom : rows - top] - y[:, :, left]).square().sum(-1)
+            local = (backwards[:, None, rows - 1 - bottom : rows - top] - y[:, :, left]).square()
+            if len(weight):
+                local *= weight
             before = torch.minimum(torch.minimum(older[..., left], newer[..., left]), newer[..., here])
-            filled[..., here] = local + before
+            if open_begin and top == 0:
+                before[..., -1] = 0  # row 0 is the last of its diagonal
+            filled[..., here] = local.sum(-1) + before
             if bottom == rows - 1 and (open_end or k == end[-1]):
                 cost = torch.minimum(cost, filled[..., here.start])
         older, newer = newer, filled

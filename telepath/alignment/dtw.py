@@ -249,7 +249,7 @@ def _task(
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"expected x and y with the same D, got {x.shape[-1]} and {y.shape[-1]}")
     first, last = band(x.shape[-2], y.shape[-2], window, slope, open_end)
-    weights = _check_weights(weights, x.shape[-1])
+    weights = check_weights(weights, x.shape[-1])
     # By a copy where need be: one type of array, so one compiled version.
     x, chosen = np.require(x, None, ["C", "A", "W"]), np.require(index, np.int64, ["C", "A", "W"])
     return _Task(x, y, chosen, weights, first, last, bool(open_begin), bool(open_end))
@@ -260,7 +260,8 @@ def _check_float32(name: str, array: Array) -> None:
         raise ValueError(f"{name}: expected a float32 array, got {getattr(array, 'dtype', type(array).__name__)}")
 
 
-def _check_weights(weights: Array | None, dim: int) -> Array:
+def check_weights(weights: Array | None, dim: int) -> Array:
+    """``weights`` as float32, (D,), or (0,) for none; a ``ValueError`` where ``dtw_batch`` would not take them."""
     if weights is None:
         return np.empty(0, np.float32)
     checked = np.array(weights, np.float32)

@@ -1,5 +1,7 @@
 """DTW by anti-diagonals against the compiled kernel: the same costs, the same elites."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,16 +24,28 @@ def sequences(seed: int, *shape: int) -> torch.Tensor:
     d=st.sampled_from([1, 3, 8, 24]),
     window=st.none() | st.integers(0, 12),
     slope=st.none() | st.sampled_from([0.1, 0.5, 2 / 3, 1.0, 1.3, 2.0, 7.0]),
+    weighted=st.booleans(),
+    open_begin=st.booleans(),
     open_end=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_agrees_with_the_kernel(
-    n: int, m: int, d: int, window: int | None, slope: float | None, open_end: bool, seed: int
+    n: int,
+    m: int,
+    d: int,
+    window: int | None,
+    slope: float | None,
+    weighted: bool,
+    open_begin: bool,
+    open_end: bool,
+    seed: int,
 ) -> None:
     x, y = sequences(seed, 2, n, d), sequences(seed + 1, 2, 5, m, d)
-    expected = dtw_batch(x.numpy(), y.numpy(), window, open_end=open_end, slope=slope)
-    cost = dtw_diagonals(x, y, window, open_end=open_end, slope=slope)
-    np.testing.assert_allclose(cost.numpy(), expected, rtol=1e-4)
+    weights = sequences(seed + 2, d).square().numpy() if weighted else None
+    how: Any = {"open_begin": open_begin, "open_end": open_end, "slope": slope}
+    expected = dtw_batch(x.numpy(), y.numpy(), window, weights, **how)
+    np.testing.assert_allclose(dtw_diagonals(x, y, window, weights, **how).numpy(), expected, rtol=1e-4)
+    np.testing.assert_array_equal(dtw_tensors(x, y, window, weights, **how).numpy(), expected)
 
 
 def test_the_same_elites_of_a_population_near_the_reference() -> None:
@@ -59,9 +73,11 @@ def test_a_bad_candidate_costs_inf_and_harms_nobody(bad: float) -> None:
     assert (dtw_diagonals(x, y)[1] == torch.inf).all()
 
 
-def test_shapes_that_do_not_fit_are_told() -> None:
+def test_shapes_and_weights_that_do_not_fit_are_told() -> None:
     with pytest.raises(ValueError, match=r"expected x \(S, N, D\) .* got x \(2, 7, 3\) and y \(2, 5, 9, 4\)"):
         dtw_diagonals(sequences(1, 2, 7, 3), sequences(2, 2, 5, 9, 4))
+    with pytest.raises(ValueError, match=r"weights: expected \(3,\) finite numbers, not negative, got \(2,\)"):
+        dtw_diagonals(sequences(1, 2, 7, 3), sequences(2, 2, 5, 9, 3), weights=np.ones(2))
 
 
 def test_the_kernel_on_the_host_and_tensors_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +89,6 @@ def test_the_kernel_on_the_host_and_tensors_elsewhere(monkeypatch: pytest.Monkey
 
     # The meta device has no memory at all: whatever touches a value there, or takes it to the host, raises.
     monkeypatch.setattr(diagonals, "dtw_batch", refuse)
-    cost = dtw_tensors(x.to("meta"), y.to("meta"), 3, open_end=True, slope=1.2)
+    cost = dtw_tensors(x.to("meta"), y.to("meta"), 3, np.ones(3), open_begin=True, open_end=True, slope=1.2)
     assert cost.device.type == "meta"
     assert cost.shape == (2, 5)
