@@ -11,6 +11,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.suite import frame_seconds
 from telepath.episodes import load_episodes
+from telepath.runtime.device import training_device
 from telepath.runtime.environment import EXECUTOR
 from telepath.transfer.labels import HERE, label
 
@@ -22,7 +23,8 @@ def main(params: Params, context: Context) -> None:
     dims = agent.model.observation, agent.model.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
-    belief = BeliefNet.load(BELIEF, agent.model, params.belief)
+    device = training_device(frames=agent.model.observation.has_frames)
+    belief = BeliefNet.load(BELIEF, agent.to(device).model, params.belief).to(device)
     rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task))
     scale = scale_for(agent.model.observation, source + exploration)
     reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
