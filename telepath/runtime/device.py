@@ -99,7 +99,8 @@ def half_precision(device: str) -> torch.autocast:
 
 
 def training_device(*, frames: bool) -> torch.device:
-    """Where source and oracle are trained: on a GPU if there is one and frames are observed, else on the CPU.
+    """Where source and oracle are trained and segments re-enacted: on a GPU if there is one and frames are observed,
+    else on the CPU.
 
     Networks of states are too small for a GPU to pay. ``TELEPATH_DEVICE`` decides otherwise; a ``UserError`` where what
     it asks for is not there.
