@@ -268,7 +268,7 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
 def test_three_lucky_rounds_do_not_keep_what_was_given_from_the_final(tiny: Params) -> None:
     torch.manual_seed(7)
     refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
-    nothing = Round(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    nothing = Round(0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
     refinement.rounds = [nothing._replace(inferred_return=score) for score in (2.0, 3.0, 5.0, 4.0)]
     assert refinement.finalists() == [2, 1], "the held source instead of round 3"
     refinement.rounds[0] = nothing._replace(inferred_return=6.0)
