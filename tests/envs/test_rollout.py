@@ -8,7 +8,7 @@ from telepath.envs.suite import Environment, Step
 class Counting:
     """Observes the number of steps taken; pays ten times it plus the action; ends after ``length`` steps."""
 
-    action_dim = 1
+    action_dim, divergences = 1, 0
 
     def __init__(self, length, rewarded=True, terminal=False):
         self.length, self.rewarded, self.terminal = length, rewarded, terminal
