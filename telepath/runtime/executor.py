@@ -67,14 +67,13 @@ def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], pro
         running = {pool.submit(_piece, item): number for number, item in items.items()}
         for done in as_completed(running):
             yield running[done], done.result()
-    except BaseException as error:
+    except BrokenProcessPool:
+        why = "a worker process was killed, perhaps for lack of memory"
+        raise UserError(f"{EXECUTOR.name}: {why}; {KEPT}, perhaps with fewer") from None
+    finally:
+        # Not asked to leave: one that was killed while it waited for work holds the lock that the others wait for.
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
-        if isinstance(error, BrokenProcessPool):
-            why = "a worker process was killed, perhaps for lack of memory"
-            raise UserError(f"{EXECUTOR.name}: {why}; {KEPT}, perhaps with fewer") from None
-        raise
-    finally:
         pool.shutdown(cancel_futures=True)
 
 
