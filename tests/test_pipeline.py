@@ -1,11 +1,14 @@
 """The whole pipeline, run by DVC on tiny settings in a copy of the project: what comes out, what reruns when."""
 
+import io
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -130,9 +133,28 @@ class TestPipeline:
         return {"film", "report"} if project.metrics() == before else set()
 
     def test_a_gap_reruns_the_target_and_nothing_of_the_source(self, project: Project) -> None:
+        project.run("git", "add", "-A")
+        project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "before")
         out = project.run("dvc", "exp", "run", "-S", "gap.mass=2.0")
         # `check` looks at every new gap; the source stages wait for it and find its output unchanged.
         assert set(re.findall(r"Running stage '(\w+)'", out)) == {"check"} | TARGET
+
+    def test_dvc_s_own_views_compare_it_with_what_was_before(self, project: Project) -> None:
+        def view(*command: str) -> Any:
+            return json.loads(project.run("dvc", *command, "--json").partition("\n")[0])
+
+        assert view("params", "diff")["params.yaml"]["gap.mass"].items() >= {"old": 1.0, "new": 2.0}.items()
+        changed = view("metrics", "diff")["reports/metrics.json"]
+        assert {"telepath_return", "zero_shot_return"} <= set(changed)
+        assert not {"source_return", "source_steps"} & set(changed)
+        table = pd.read_csv(io.StringIO(project.run("dvc", "exp", "show", "--csv", "--only-changed")))
+        assert {"telepath_return", "oracle_return", "gap.mass"} <= set(table.columns)
+        assert set(table["gap.mass"]) == {1.0, 2.0}
+        plots = view("plots", "diff", "HEAD")["data"]
+        for name in ("training", "rounds", "gap"):
+            (drawn,) = plots[name]
+            assert {row["rev"] for row in drawn["content"]["data"]["values"]} == {"HEAD", "workspace"}
+        assert len(plots["reports/figures/curves.png"]) == 2
 
     def test_a_fresh_clone_with_the_cache_runs_nothing(self, project: Project, tmp_path: Path) -> None:
         clone = copy_of(project, tmp_path / "clone")

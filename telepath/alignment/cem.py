@@ -44,9 +44,14 @@ def search(
     the same noise on every device; proposals (S, Q, M, A): candidates that join the first population. Sampling is
     antithetic around the mean; the mean itself is always a candidate. The new mean and standard deviation are the
     elites', weighted as ``temperature`` says and blended with the old ones by ``momentum``; the standard deviation
-    never falls below ``min_std``. A segment that has converged (``tolerance``) is not imagined any more.
+    never falls below ``min_std``. A segment whose elites agree (``tolerance``, in units of the best one's cost) is not
+    imagined any more; a single elite cannot agree with anybody, so then every iteration is made.
+
+    Raises ``ValueError`` unless there is a generator for every segment.
     """
     segments, length, actions = mean.shape
+    if len(generators) != segments:
+        raise ValueError(f"generators: expected one for each of {segments} segments, got {len(generators)}")
     count = max(1, round(settings.elite_fraction * settings.population))
     mean, best, std = mean.clone(), mean.clone(), torch.full_like(mean, settings.initial_std)
     best_cost = mean.new_full((segments,), torch.inf)
@@ -74,8 +79,8 @@ def search(
         center, spread = moments(chosen, lowest, settings.temperature)
         mean[rows] = settings.momentum * mean[rows] + (1 - settings.momentum) * center
         std[rows] = (settings.momentum * std[rows] + (1 - settings.momentum) * spread).clamp(min=settings.min_std)
-        if settings.tolerance:
-            going = lowest[:, -1] - lowest[:, 0] > settings.tolerance * lowest[:, 0]
+        if settings.tolerance and count > 1:
+            going = lowest[:, -1] - lowest[:, 0] > settings.tolerance * lowest[:, 0].abs()
             going |= ~torch.isfinite(lowest[:, -1])  # some of them are not even judged
             rows, drawing = rows[going], [drawing[r] for r in going.nonzero().flatten().tolist()]
             if not drawing:

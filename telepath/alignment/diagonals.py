@@ -26,12 +26,13 @@ def dtw_tensors(
 ) -> Tensor:
     """Costs (S, B), on the device of x and y, of warping candidates y (S, B, M, D) onto references x (S, N, D).
 
-    float32; ``y`` is read by its strides and not copied. weights: (D,), an array on the host. Options and errors as in
-    ``dtw_batch``.
+    float32; ``y`` is read by its strides and not copied; no gradient comes through. weights: (D,), an array on the
+    host. Options and errors as in ``dtw_batch``, the same ones on every device.
     """
+    _check(x, y)
     if y.device.type != "cpu":
         return dtw_diagonals(x, y, window, weights, open_begin=open_begin, open_end=open_end, slope=slope)
-    a, b = x.numpy(), y.numpy()
+    a, b = x.detach().numpy(), y.detach().numpy()
     return torch.from_numpy(dtw_batch(a, b, window, weights, open_begin=open_begin, open_end=open_end, slope=slope))
 
 
@@ -47,10 +48,9 @@ def dtw_diagonals(
 ) -> Tensor:
     """The same in tensor operations alone: about N + M of them one after the other, on memory like that of ``y``.
 
-    x (S, N, D) with y (S, B, M, D) -> costs (S, B); other shapes or weights are a ``ValueError``.
+    x (S, N, D) with y (S, B, M, D) -> costs (S, B); other shapes, types or weights are a ``ValueError``.
     """
-    if x.ndim != 3 or y.ndim != 4 or len(x) != len(y) or x.shape[-1] != y.shape[-1] or 0 in (*x.shape, *y.shape[2:]):
-        raise ValueError(f"expected x (S, N, D) with y (S, B, M, D), got x {tuple(x.shape)} and y {tuple(y.shape)}")
+    _check(x, y)
     (rows, columns), batch = (x.shape[1], y.shape[2]), y.shape[:2]
     weight = torch.from_numpy(check_weights(weights, x.shape[-1])).to(y.device)
     first, last = band(rows, columns, window, slope, open_end)
@@ -79,3 +79,15 @@ def dtw_diagonals(
         older, newer = newer, filled
     finite = torch.isfinite(x).all(2).all(1)[:, None] & torch.isfinite(y).all(3).all(2)
     return torch.where(finite, cost, torch.inf)
+
+
+def _check(x: Tensor, y: Tensor) -> None:
+    shapes = f"got x {tuple(x.shape)} and y {tuple(y.shape)}"
+    if x.ndim != 3 or y.ndim != 4 or len(x) != len(y) or x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"expected x (S, N, D) with y (S, B, M, D), {shapes}")
+    if 0 in (*x.shape[1:], *y.shape[2:]):
+        raise ValueError(f"expected x and y with at least one frame and dimension, {shapes}")
+    if x.dtype != torch.float32 or y.dtype != torch.float32 or x.device != y.device:
+        raise ValueError(
+            f"expected float32 tensors on one device, got x {x.dtype} on {x.device} and y {y.dtype} on {y.device}"
+        )

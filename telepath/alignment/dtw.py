@@ -31,6 +31,7 @@ M candidate length, D observation dim, F frames, L path length. All sequences ar
 
 import contextlib
 import math
+import numbers
 import operator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -183,13 +184,15 @@ def nearest(frames_x: Array, frames_y: Array, count: int) -> Array:
     size = len(frames_y)
     count = _whole("count", count, 1, size)
     # |x - y|^2 without |x|^2, which does not change the order. In float64, as the rest may nearly cancel.
-    queries = frames_x.reshape(len(frames_x), -1).astype(np.float64)
-    pool = frames_y.reshape(size, -1).astype(np.float64)
+    width = math.prod(frames_y.shape[1:])
+    queries = frames_x.reshape(len(frames_x), width).astype(np.float64)
+    pool = frames_y.reshape(size, width).astype(np.float64)
     square = np.einsum("sk,sk->s", pool, pool)
     found = np.empty((len(queries), count), np.int64)
     lot = max(1, _DISTANCES // size)
     for begin in range(0, len(queries), lot):
-        distance = square - 2 * queries[begin : begin + lot] @ pool.T
+        with np.errstate(invalid="ignore"):  # what is not finite has no distance, and comes last
+            distance = square - 2 * queries[begin : begin + lot] @ pool.T
         near = np.sort(np.argpartition(distance, count - 1, axis=1)[:, :count], axis=1)
         order = np.argsort(np.take_along_axis(distance, near, 1), axis=1, kind="stable")
         found[begin : begin + lot] = np.take_along_axis(near, order, 1)
@@ -264,7 +267,10 @@ def check_weights(weights: Array | None, dim: int) -> Array:
     """``weights`` as float32, (D,), or (0,) for none; a ``ValueError`` where ``dtw_batch`` would not take them."""
     if weights is None:
         return np.empty(0, np.float32)
-    checked = np.array(weights, np.float32)
+    try:
+        checked = np.array(weights, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"weights: expected ({dim},) finite numbers, not negative, got {weights!r}") from None
     if checked.shape != (dim,) or not (np.isfinite(checked) & (checked >= 0)).all():
         raise ValueError(f"weights: expected ({dim},) finite numbers, not negative, got {checked.shape} {checked}")
     return checked
@@ -277,13 +283,13 @@ def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
         if least <= number and (most is None or number <= most):
             return number
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-    raise ValueError(f"{name}: expected a whole number {limits}, got {value}")
+    raise ValueError(f"{name}: expected a whole number {limits}, got {value!r}")
 
 
 def band(n: int, m: int, window: int | None, slope: float | None, open_end: bool) -> tuple[Array, Array]:
     """First and last candidate frame of every row (N,), both ascending, such that a path exists."""
-    if slope is not None and not (math.isfinite(slope) and slope > 0):
-        raise ValueError(f"slope: expected candidate frames per reference frame, above 0, got {slope}")
+    if slope is not None and not (isinstance(slope, numbers.Real) and math.isfinite(slope) and slope > 0):
+        raise ValueError(f"slope: expected candidate frames per reference frame, above 0, got {slope!r}")
     if window is None:
         return np.zeros(n, np.int64), np.full(n, m - 1, np.int64)
     radius = _whole("window", window, 0)

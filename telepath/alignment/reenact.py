@@ -20,7 +20,7 @@ from telepath.alignment.distance import distance_for
 from telepath.alignment.dtw import dtw_path
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
-from telepath.alignment.segments import Scale, Segments, resample
+from telepath.alignment.segments import Scale, Segments, chunk_indices, resample
 from telepath.dreamer.behavior import Actor
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array, Episode
@@ -60,6 +60,11 @@ def imagine_actions(model: WorldModel, start: Latent, actions: Tensor) -> Latent
     return model.as_latent(torch.stack([feature.clone() for feature in model.imagine(start, actions)]))
 
 
+GPU_LOTS = 32
+"""So many times as many rollouts does a GPU imagine at a time: enough to keep it busy, and still a bound: some 3 GB of
+decoded frames, or 100 MB of states.
+"""
+
 FEWEST = 8
 """Rows below which a matrix product may take another path in the library and round otherwise; it was seen below 4."""
 
@@ -96,11 +101,16 @@ class Reenactor:
         return to_latent(belief.sample(generator), self.model)
 
     def align(self, segments: Segments, seeds: Array, actor: Actor | None = None) -> Alignments:
-        """Re-enact segments, all at once; each one has its own random stream from ``seeds`` (S,).
+        """Re-enact segments, ``label.chunk`` at once; each one has its own random stream from ``seeds`` (S,).
 
         With an ``actor`` its own rollouts join the first population of the search. A segment's result is the same bits
         whatever its company. All is computed where the model is; on a GPU only what is found comes to the host.
         """
+        chunks = chunk_indices(len(seeds), self.settings.chunk)
+        return Alignments.join([self._align(segments.take(index), seeds[index], actor) for index in chunks])
+
+    def _align(self, segments: Segments, seeds: Array, actor: Actor | None) -> Alignments:
+        """One chunk of them."""
         kept = self.settings.initial_latents
         count = len(segments)
         segments, seeds = filled_up(segments, seeds)
@@ -137,7 +147,11 @@ class Reenactor:
     def _cost(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
         """Open-end DTW of imagined observations to references (R, N, E): actions (R, P, M, A) -> (R, P)."""
         rows, population = actions.shape[:2]
-        size = max(1, self.distance.rollouts // population) if actions.device.type == "cpu" else rows
+        if population < FEWEST:
+            fillers = actions[:, -1:].expand(-1, FEWEST - population, -1, -1)
+            return self._cost(start, reference, torch.cat([actions, fillers], 1))[:, :population]
+        at_once = self.distance.rollouts * (1 if actions.device.type == "cpu" else GPU_LOTS)
+        size = max(1, at_once // population)
         lots = [slice(begin, begin + size) for begin in range(0, rows, size)]
         return torch.cat([self._cost_of(start.at(lot), reference[lot], actions[lot]) for lot in lots])
 
@@ -159,7 +173,7 @@ class Reenactor:
 
     def _propose(self, start: Latent, actor: Actor, generators: list[torch.Generator]) -> Tensor:
         """What the policy itself would do from each start: (R, Q, M, A)."""
-        shape = (self.settings.proposals, self.length, self.model.action_dim)
+        shape = (max(self.settings.proposals, FEWEST), self.length, self.model.action_dim)
         noise = white_noise(generators, shape).to(self.model.device).permute(2, 0, 1, 3).flatten(1, 2)
         row = torch.arange(len(start.deter), device=self.model.device).repeat_interleave(shape[0])
         latent, actions = start.at(row), []
@@ -168,7 +182,7 @@ class Reenactor:
             action = (policy.mean + policy.std * step).clamp(-1, 1)
             latent = self.model.imagine_step(latent, action)
             actions.append(action)
-        return torch.stack(actions, 1).reshape(-1, *shape)
+        return torch.stack(actions, 1).reshape(-1, *shape)[:, : self.settings.proposals]
 
     @torch.no_grad()
     def replay(self, segments: Segments, noise: Array, actions: Array) -> Alignments:

@@ -28,6 +28,11 @@ class Segments(NamedTuple):
         return Segments(*(part[index] for part in self))
 
 
+def chunk_indices(count: int, size: int) -> list[Array]:
+    """0..count-1 in runs of ``size``; the last may be shorter."""
+    return [np.arange(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
 def cut_segments(episodes: list[Episode], origin: Array, prefix: int, reference: int, action_repeat: int) -> Segments:
     """Cut segments at ``origin`` (S, 2): (episode, index of the last prefix frame)."""
     observation = [episodes[e].observation for e, _ in origin]

@@ -5,6 +5,7 @@ the caller gets the results as they come and puts them in order. Every worker co
 this process does, and on a cluster only with the same code: what it sends back becomes an artefact that is trusted.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -63,8 +64,10 @@ def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], pro
     begin = pickle.dumps((function, shared)), torch.get_num_threads()
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(max(1, min(processes, len(items))), context, _begin, begin)
+    workers: set[Any] = set()
     try:
         running = {pool.submit(_piece, item): number for number, item in items.items()}
+        workers = set(multiprocessing.active_children()) - others
         for done in as_completed(running):
             yield running[done], done.result()
     except BrokenProcessPool:
@@ -72,7 +75,7 @@ def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], pro
         raise UserError(f"{EXECUTOR.name}: {why}; {KEPT}, perhaps with fewer") from None
     finally:
         # Not asked to leave: one that was killed while it waited for work holds the lock that the others wait for.
-        for worker in set(multiprocessing.active_children()) - others:
+        for worker in workers:
             worker.terminate()
         pool.shutdown(cancel_futures=True)
 
@@ -96,6 +99,15 @@ def _piece(item: Any) -> Any:
 
 
 def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], scheduler: str) -> Results:
+    with contextlib.closing(_from_dask(function, shared, items, scheduler)) as outcomes:
+        for number, (result, error) in outcomes:
+            if error is not None:  # the piece's own, not the cluster's
+                raise error
+            yield number, result
+
+
+def _from_dask(function: Callable, shared: Any, items: Mapping[int, Any], scheduler: str) -> Results:
+    """The outcome of each piece, as of ``_task``."""
     import distributed  # whoever names a scheduler in the environment has been asked for the package
 
     name = f"dask://{scheduler}"
@@ -121,13 +133,17 @@ def _on_dask(function: Callable, shared: Any, items: Mapping[int, Any], schedule
             raise UserError(f"{name}: the scheduler is gone; {KEPT}") from None
 
 
-def _task(work: tuple[Callable, Any], item: Any, code: str, threads: int) -> Any:
+def _task(work: tuple[Callable, Any], item: Any, code: str, threads: int) -> tuple[Any, Exception | None]:
+    """The result, or what the piece raised: to be told from what the cluster raises."""
     if code != code_digest():
         mend = "give it the same and restart it"
         raise UserError(f"{EXECUTOR.name}: a worker has other code or other versions of its libraries; {mend}")
     torch.set_num_threads(threads)  # a setting of each thread, and dask has several
     function, shared = work
-    return function(shared, item)
+    try:
+        return function(shared, item), None
+    except Exception as error:
+        return None, error
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.projection import INPUTS, Projection
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import FrameScale, Scale, Segments, choose_origins, cut_segments
+from telepath.alignment.segments import FrameScale, Scale, Segments, choose_origins, chunk_indices, cut_segments
 from telepath.dreamer.behavior import Actor
 from telepath.episodes import Array, Episode, demand, load_arrays, save_arrays
 from telepath.errors import UserError
@@ -152,11 +152,6 @@ def align_chunk(shared: tuple[Reenactor, Actor | None], chunk: tuple[Segments, A
     """The re-enactments of some segments, each with its own seed."""
     (reenactor, actor), (segments, seeds) = shared, chunk
     return reenactor.align(segments, seeds, actor)
-
-
-def chunk_indices(count: int, size: int) -> list[Array]:
-    """0..count-1 in runs of ``size``; the last may be shorter."""
-    return [np.arange(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
 def segments_of(labels: Labels, source: list[Episode], settings: LabelSettings, source_repeat: int) -> Segments:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import Tensor
 
@@ -48,6 +49,29 @@ def test_candidates_that_cannot_be_judged_are_never_chosen(params: Params) -> No
 
     plan = search(cost, torch.zeros(1, 3, 1), params.label.cem, generators(1))
     assert torch.isfinite(plan.cost).all()
+
+
+def test_a_search_ends_when_its_elites_agree_whatever_the_sign_of_the_cost(params: Params) -> None:
+    def searched(offset: float, **changed: float) -> int:
+        calls = []
+
+        def cost(actions: Tensor, rows: Tensor) -> Tensor:
+            calls.append(rows)
+            return offset + actions.square().mean((2, 3))
+
+        settings = params.label.cem.model_copy(update={"iterations": 20, "tolerance": 0.01} | changed)
+        search(cost, torch.ones(1, 4, 1), settings, generators(1))
+        return len(calls)
+
+    assert searched(100) == searched(-100) < 5
+    assert searched(100, tolerance=0.0) == 20
+    # One elite always agrees with itself; that says nothing.
+    assert searched(100, elite_fraction=0.01) == 20
+
+
+def test_every_segment_needs_a_random_stream_of_its_own(params: Params) -> None:
+    with pytest.raises(ValueError, match="expected one for each of 3 segments, got 1"):
+        search(lambda actions, rows: actions.sum((2, 3)), torch.zeros(3, 4, 1), params.label.cem, generators(1))
 
 
 def test_colored_noise_has_unit_variance_and_the_stated_correlation() -> None:

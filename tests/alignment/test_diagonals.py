@@ -80,6 +80,36 @@ def test_shapes_and_weights_that_do_not_fit_are_told() -> None:
         dtw_diagonals(sequences(1, 2, 7, 3), sequences(2, 2, 5, 9, 3), weights=np.ones(2))
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_is_refused_is_refused_on_every_device(device: str) -> None:
+    x, y = sequences(1, 2, 7, 3).to(device), sequences(2, 2, 5, 9, 3).to(device)
+    for bad in (torch.float64, torch.float16):
+        with pytest.raises(ValueError, match=f"expected float32 tensors on one device, .* y {bad}"):
+            dtw_tensors(x, y.to(bad))
+    with pytest.raises(ValueError, match=r"expected x \(S, N, D\) with y \(S, B, M, D\)"):
+        dtw_tensors(x[0], y[0])
+    with pytest.raises(ValueError, match="at least one frame and dimension"):
+        dtw_tensors(x[:, :0], y)
+    with pytest.raises(ValueError, match="window: expected a whole number of at least 0, got '3'"):
+        dtw_tensors(x, y, "3")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="slope: expected candidate frames per reference frame, above 0, got '1'"):
+        dtw_tensors(x, y, 3, slope="1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"weights: expected \(3,\) finite numbers, not negative, got \['a'"):
+        dtw_tensors(x, y, weights=["a", "b", "c"])  # type: ignore[arg-type]
+    assert dtw_tensors(x[:0], y[:0]).shape == (0, 5)
+    assert dtw_tensors(x, y[:, :0]).shape == (2, 0)
+
+
+def test_tensors_on_two_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"on one device, got x torch\.float32 on meta and y torch\.float32 on cpu"):
+        dtw_tensors(sequences(1, 2, 7, 3).to("meta"), sequences(2, 2, 5, 9, 3))
+
+
+def test_a_gradient_is_no_hindrance() -> None:
+    x, y = sequences(1, 2, 7, 3), sequences(2, 2, 5, 9, 3)
+    assert torch.equal(dtw_tensors(x.requires_grad_(), y), dtw_tensors(x.detach(), y))
+
+
 def test_the_kernel_on_the_host_and_tensors_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = sequences(1, 2, 7, 3), sequences(2, 2, 5, 9, 3)
     np.testing.assert_array_equal(dtw_tensors(x, y, 3).numpy(), dtw_batch(x.numpy(), y.numpy(), 3))

@@ -319,6 +319,14 @@ def test_nearest_is_exact_and_ordered():
     assert (nearest(x, y, 200)[:, -1] == 17).all()
 
 
+def test_nearest_of_nothing_and_of_what_is_not_finite(recwarn):
+    y = np.ones((3, 2, 4), np.float32)
+    assert nearest(np.zeros((0, 2, 4), np.float32), y, 2).shape == (0, 2)
+    y[1, 0, 0], y[0, 1, 1] = np.inf, np.nan
+    assert nearest(np.ones((2, 2, 4), np.float32), y, 3)[:, 0].tolist() == [2, 2]
+    assert not list(recwarn)
+
+
 def test_nearest_in_lots(monkeypatch):
     x, y = sequences(1, 40, 2, 3), sequences(2, 30, 2, 3)
     whole = nearest(x, y, 5)

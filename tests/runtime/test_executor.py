@@ -75,6 +75,13 @@ def test_every_item_is_done_once(where: Executor) -> None:
 def test_what_a_piece_raises_comes_out(where: Executor) -> None:
     with pytest.raises(ZeroDivisionError):
         list(each(operator.floordiv, 1, {0: 1, 1: 0}, where))
+    # Not to be taken for trouble with the workers themselves.
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        list(each(open_in, "/nowhere", {0: "file"}, where))
+
+
+def open_in(folder: str, name: str) -> None:
+    (Path(folder) / name).read_bytes()
 
 
 def fault(shared: int, item: int) -> None:
@@ -93,6 +100,19 @@ def test_nothing_goes_on_behind_the_caller_s_back() -> None:
         assert next(results) == (0, None)
     assert time.monotonic() - begin < 40
     assert not multiprocessing.active_children()
+
+
+def test_the_caller_s_own_processes_are_left_alone() -> None:
+    own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    with contextlib.closing(each(operator.add, 1, {0: 1, 1: 2}, Executor(processes=1))) as results:
+        next(results)
+        own.start()
+    try:
+        assert own.is_alive()
+        assert multiprocessing.active_children() == [own]
+    finally:
+        own.kill()
+        own.join()
 
 
 def test_a_killed_process_is_told_in_one_line() -> None:

@@ -12,7 +12,7 @@ from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
-from telepath.alignment.segments import FrameScale, Segments, choose_frames
+from telepath.alignment.segments import FrameScale, Segments, choose_frames, chunk_indices
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
@@ -20,7 +20,7 @@ from telepath.envs.rollout import seed_episodes
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings
 from telepath.transfer.knowledge import Knowledge
-from telepath.transfer.labels import Labels, chunk_indices, label, segments_of
+from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import Labelled, label_loss
 from telepath.transfer.target import Refinement, Round, choose, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
@@ -168,10 +168,11 @@ def test_a_reenactment_on_a_gpu_is_that_of_the_host(tiny: Params) -> None:
     np.testing.assert_allclose(found.cost, expected.cost, rtol=1e-3)
 
 
-def test_a_segment_s_bits_do_not_depend_on_its_company(params: Params) -> None:
+@pytest.mark.parametrize(("population", "latents"), [(8, 4), (2, 1)])
+def test_a_segment_s_bits_do_not_depend_on_its_company(params: Params, population: int, latents: int) -> None:
     """At the default sizes, where matrix products of few and of many rows take other paths in the library."""
-    cem = params.label.cem.model_copy(update={"iterations": 2, "population": 8})
-    settings = params.label.model_copy(update={"cem": cem})
+    cem = params.label.cem.model_copy(update={"iterations": 2, "population": population})
+    settings = params.label.model_copy(update={"cem": cem, "initial_latents": latents, "proposals": latents})
     torch.manual_seed(0)
     agent = Agent("walker-walk", 24, 6, params.dreamer)
     belief = BeliefNet(24, agent.model.feature_dim, params.belief)
@@ -186,6 +187,19 @@ def test_a_segment_s_bits_do_not_depend_on_its_company(params: Params) -> None:
         parts = [reenactor.align(segments.take(i), seeds[i], agent.behavior.steady) for i in chunk_indices(11, size)]
         for name, one, other in zip(Alignments._fields, whole, Alignments.join(parts), strict=True):
             np.testing.assert_array_equal(one, other, err_msg=f"{name}, {size} at a time")
+    # That is also how it keeps its memory bounded, however many it is given.
+    reenactor.settings = settings.model_copy(update={"chunk": 4})
+    lots = []
+    search = reenactor._search
+
+    def watched(start: Any, *others: Any) -> Any:
+        lots.append(len(start.deter) // settings.initial_latents)
+        return search(start, *others)
+
+    reenactor._search = watched  # type: ignore[method-assign]
+    for one, other in zip(whole, reenactor.align(segments, seeds, agent.behavior.steady), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert lots == [4, 4, 3]
 
 
 def test_the_null_cost_is_that_of_target_pieces_seen_at_the_source_s_rate(
