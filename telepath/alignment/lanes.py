@@ -462,6 +462,12 @@ def _vectors(count: int) -> Array:
 
 
 @_inlined
+def _address(array: Array) -> int:
+    """Signed: with the unsigned one that Numba has, an "or 0" would make it a float."""
+    return np.int64(array.ctypes.data)
+
+
+@_inlined
 def _place(address: int, strides: tuple[int, int, int, int], index: Array, s: int, b: int) -> int:
     """Address of candidate b of group s; spare lanes repeat the last candidate."""
     return address + s * strides[0] + index[s, min(b, index.shape[1] - 1)] * strides[1]
@@ -516,20 +522,20 @@ def warp(
             length,
             frames,
             dim,
-            x.ctypes.data + 4 * s * length * dim,
-            weights.ctypes.data if len(weights) else 0,
-            candidates.ctypes.data,
-            following.ctypes.data,
+            _address(x) + 4 * s * length * dim,
+            _address(weights) if len(weights) else 0,
+            _address(candidates),
+            _address(following),
             strides[2],
             strides[3],
-            first.ctypes.data,
-            last.ctypes.data,
+            _address(first),
+            _address(last),
             goal,
-            packed.ctypes.data,
-            row.ctypes.data,
-            edge.ctypes.data,
-            table.ctypes.data if len(steps) else 0,
-            result.ctypes.data,
+            _address(packed),
+            _address(row),
+            _address(edge),
+            _address(table) if len(steps) else 0,
+            _address(result),
         )
         _warp_tile(tile, open_begin, width)
         for lane in range(min(LANES, count - b)):
