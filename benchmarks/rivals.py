@@ -62,14 +62,13 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         for agent in here["agent"].unique().tolist():
             runs = here[here["agent"] == agent]
             mean, low, high = mean_interval(runs["return"].to_numpy(), CONFIDENCE)
-            spread = f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"
+            among = [f"{low:.0f} to {high:.0f}", f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"]
             steps, took = runs["steps"].mean(), runs["minutes"].mean()
             lines.append(
                 [
                     f"**{EVERYONE[agent]}**" if agent == "telepath" else EVERYONE[agent],
                     f"{mean:.0f}",
-                    f"{low:.0f} to {high:.0f}",
-                    spread,
+                    *(among if len(runs) > 1 else ["–", "–"]),  # one seed says nothing of the others
                     f"{len(runs)}",
                     "–" if pd.isna(steps) else f"{steps:,.0f}",
                     "–" if pd.isna(took) else f"{took:.1f}",
