@@ -462,7 +462,7 @@ def _vectors(count: int) -> Array:
 
 
 @_inlined
-def _address(array: Array) -> int:
+def _address(array: Array) -> Any:
     """Signed: with the unsigned one that Numba has, an "or 0" would make it a float."""
     return np.int64(array.ctypes.data)
 
