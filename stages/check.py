@@ -28,11 +28,25 @@ def main(params: Params, context: Context) -> None:
     target = target_environment(params.task, params.gap, 0, rewarded=False, observation=params.observation)
     source.reset()  # where frames are observed this needs OpenGL, and says so now
     shortest = min(source.episode_steps, target.episode_steps)
+    label, match = params.label, params.label.match
+    rates = Rates(task.action_repeat, params.gap.action_repeat, source.frame_seconds)
     needs = {
+        "gap.action_delay": (params.gap.action_delay, target.episode_steps),
+        "gap.observation_delay": (params.gap.observation_delay, target.episode_steps),
         "dreamer.length": (params.dreamer.length, shortest),
         "belief.length": (params.belief.length, target.episode_steps),
-        "label.prefix + label.reference": (params.label.prefix + params.label.reference, source.episode_steps),
-        "label.match.window": (params.label.match.window, min(target.episode_steps, source.episode_steps * ratio / 2)),
+        "label.prefix + label.reference": (label.prefix + label.reference, source.episode_steps),
+        # A target trajectory is re-enacted too, to know what cannot be helped.
+        "label.prefix + label.reference x (1 + label.slack)": (
+            rates.target_steps(label.prefix - 1)
+            + max(rates.target_steps(label.reference), rates.target_steps(label.reference, label.slack)),
+            target.episode_steps,
+        ),
+        "label.match.window": (match.window, min(target.episode_steps, source.episode_steps * ratio / 2)),
+        "label.match.window x (1 + label.match.slack)": (
+            rates.source_steps(match.window, match.slack),
+            source.episode_steps - 1,
+        ),
     }
     for key, (records, most) in needs.items():
         if records > most:
@@ -56,7 +70,6 @@ def main(params: Params, context: Context) -> None:
                 f"params.yaml: {key}: too few for {params.source.seed_episodes} source.seed_episodes and "
                 f"{judged} episodes of finalists: {steps} steps, at least {least} are needed"
             )
-    rates = Rates(task.action_repeat, params.gap.action_repeat, source.frame_seconds)
     records = 1 + max(source.episode_steps, target.episode_steps)
     told = demand_memory(memory_needs(params, source.observation, source.action_dim, rates, records), LIBRARIES)
     print(f"telepath: check: {told}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ A key that is unknown, of the wrong type or out of range is a ``UserError`` that
 """
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +43,18 @@ OPENING = (
 CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
+class Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, and the floats of YAML 1.2's core schema, which dvc writes: 1e-05 is no word."""
+
+
+Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    # Digits alone are an integer: there is a point or an exponent.
+    re.compile(r"[-+]?(?=.*[.eE])(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
 class Params(Settings):
     """The whole of params.yaml."""
 
@@ -67,12 +80,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         text = path.read_text(encoding="utf-8")
         demand_plain(text)
-        content = yaml.safe_load(text)
+        loader = Loader(text)
+        node = loader.get_single_node()
+        twice = repeated(node)
+        content = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the project") from None
     except Exception as error:
         # Besides its own errors the parser lets through those of the types: a 13th month is a ValueError.
         raise UserError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
+    if twice:
+        raise UserError(f"{path}: {one_line(twice)}")
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
     try:
@@ -96,6 +114,24 @@ def demand_plain(text: str) -> None:
             raise ValueError(f"it is nested deeper than {DEEPEST} levels")
         if isinstance(token, yaml.AliasToken):
             raise ValueError("it holds an alias (*name); write the value out")
+
+
+def repeated(node: yaml.Node | None, parent: str = "") -> str:
+    """Which key stands twice in a mapping, and the mend, or nothing: YAML forbids it, the parser does not."""
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, (repeated(child, parent) for child in node.value)), "")
+    if not isinstance(node, yaml.MappingNode):
+        return ""
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            name, line = f"{parent}{key.value}", key.start_mark.line + 1
+            if name in lines:
+                return f"{name}: stands on line {lines[name]} and again on line {line}; remove one of them"
+            lines[name] = line
+            if twice := repeated(value, f"{name}."):
+                return twice
+    return ""
 
 
 def explain(error: ValidationError) -> str:

@@ -4,7 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from telepath.settings import CemSettings, Count, Fraction, NonNegative, Positive, Settings, Width
+from telepath.settings import CemSettings, Count, Fraction, Noise, NonNegative, Positive, Settings, Spread, Width
+
+
+class ActionSearchSettings(CemSettings):
+    """The search for a single action, of which all candidates are judged at once, for every episode."""
+
+    population: Annotated[int, Field(ge=2, le=10**4)]
 
 
 class PlainPadaSettings(Settings):
@@ -19,13 +25,13 @@ class PlainPadaSettings(Settings):
     source_updates: Count
     hidden: Width
     first_steps: Count
-    first_noise: Positive
-    noise: NonNegative
+    first_noise: Spread
+    noise: Noise
     lr: Positive
     batch: Width
     update_ratio: Positive
     clone: bool
-    cem: CemSettings
+    cem: ActionSearchSettings
 
 
 class PadaSettings(PlainPadaSettings):
@@ -47,7 +53,7 @@ class BcoSettings(Settings):
     demonstrations: Count
     history: Count
     random: Fraction
-    noise: NonNegative
+    noise: Noise
     hidden: Width
     lr: Positive
     batch: Width
@@ -123,7 +129,7 @@ class DarcSettings(Settings):
     hidden: Width
     lr: Positive
     batch: Annotated[int, Field(ge=2, le=10**4)]
-    input_noise: NonNegative
+    input_noise: Noise
     nat: NonNegative
     limit: Positive
     random: Fraction

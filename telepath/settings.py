@@ -8,15 +8,22 @@ Units: a *step* is one agent decision, which lasts ``action_repeat`` simulator f
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+# The outermost bounds are far from whatever makes sense, and there so that what is accepted stays within the range of
+# 32-bit floats and of memory all the way.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
 Width = Annotated[int, Field(ge=1, le=10**4)]
 Depth = Annotated[int, Field(ge=1, le=100)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Frames = Annotated[int, Field(ge=1, le=10**4)]
+Delay = Annotated[int, Field(ge=0, le=10**4)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Noise = Annotated[float, Field(ge=0, le=1e3)]
+Spread = Annotated[float, Field(ge=1e-9, le=1e3)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Multiplier = Annotated[float, Field(ge=0.01, le=100)]
 TransferSetting = Literal["trajectories only", "with source agent"]
@@ -45,7 +52,7 @@ class GapSettings(Settings):
     the action range [-1, 1]; observation: of each dimension's own units); delays are in target steps.
     """
 
-    action_repeat: Count
+    action_repeat: Frames
     mass: Multiplier = 1.0
     gravity: Multiplier = 1.0
     friction: Multiplier = 1.0
@@ -58,10 +65,10 @@ class GapSettings(Settings):
     torso_length: Multiplier = 1.0
     shin_length: Multiplier = 1.0
     head_size: Multiplier = 1.0
-    action_noise: NonNegative = 0.0
-    observation_noise: NonNegative = 0.0
-    action_delay: CountOrNone = 0
-    observation_delay: CountOrNone = 0
+    action_noise: Noise = 0.0
+    observation_noise: Noise = 0.0
+    action_delay: Delay = 0
+    observation_delay: Delay = 0
 
 
 class DreamerSettings(Settings):
@@ -92,16 +99,16 @@ class DreamerSettings(Settings):
     model_lr: Positive
     actor_lr: Positive
     critic_lr: Positive
-    grad_clip: Positive
+    grad_clip: Annotated[float, Field(ge=1e-9, le=1e30)]
     slow_critic_rate: Fraction
     replayed_value_scale: NonNegative
     steady_actor_rate: Fraction
     return_scale_rate: Fraction
     return_floor: Positive
     entropy: NonNegative
-    actor_min_std: Positive
-    actor_max_std: Positive
-    exploit_noise: NonNegative
+    actor_min_std: Spread
+    actor_max_std: Spread
+    exploit_noise: Noise
 
 
 class OnlineSettings(Settings):
@@ -153,7 +160,7 @@ class ExploreSettings(Settings):
 
     random: Fraction
     source_policy: Fraction
-    source_noise: NonNegative
+    source_noise: Noise
     members: Annotated[int, Field(ge=2, le=100)]
     update_ratio: Positive
 
@@ -168,7 +175,7 @@ class BeliefSettings(Settings):
     batch: Width
     length: Annotated[int, Field(ge=2, le=10**9)]
     lr: Positive
-    min_std: Positive
+    min_std: Spread
     updates: Count
 
 
@@ -184,8 +191,8 @@ class CemSettings(Settings):
     population: Annotated[int, Field(ge=2, le=10**9)]
     elite_fraction: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    initial_std: Positive
-    min_std: NonNegative
+    initial_std: Spread
+    min_std: Noise
     noise_correlation: Annotated[float, Field(ge=0, lt=1)]
     temperature: Positive | None = None
     tolerance: NonNegative = 0.0
@@ -210,6 +217,16 @@ class MatchSettings(Settings):
     tolerance: Positive
     prior: NonNegative
     split: Literal["proportional", "mean"]
+
+    @field_validator("stride")
+    @classmethod
+    def _leave_no_gap(cls, stride: int, earlier: ValidationInfo) -> int:
+        window = earlier.data.get("window", stride)
+        if stride > window:
+            raise PydanticCustomError(
+                "gap", "input should be at most the window, {window}, or some records get no label", {"window": window}
+            )
+        return stride
 
 
 class LabelSettings(Settings):
@@ -275,7 +292,7 @@ class TaskSettings(Settings):
     refinement, and the source steps that a behavior looks ahead.
     """
 
-    action_repeat: Count
+    action_repeat: Frames
     source_steps: Count
     explore_steps: Count
     refine_steps: Count

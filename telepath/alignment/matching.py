@@ -17,6 +17,7 @@ from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import Scale, all_origins, resample
 from telepath.alignment.worth import Worth
 from telepath.episodes import Array, Episode
+from telepath.errors import UserError
 from telepath.settings import MatchSettings
 
 
@@ -84,7 +85,8 @@ class SourcePool:
             for c, pool_index in enumerate(matches.best[w]):
                 estimate += weight[w, c] * self._split(windows[w], pool_index)
             mass = weight[w].sum() + self.settings.prior * len(weight[w])
-            total[:, start : start + n] += np.stack([estimate / mass, np.full(n, weight[w].sum() / mass)])
+            if mass > 0:  # or else nothing is like it, and nothing is what it counts
+                total[:, start : start + n] += np.stack([estimate / mass, np.full(n, weight[w].sum() / mass)])
             count[start : start + n] += 1
         rate, confidence = (total / count).astype(np.float32)
         return ReplayLabels(rate, confidence)
@@ -125,5 +127,8 @@ class SourcePool:
         best = self.match(windows, foreign=self.episode[chosen]).cost[:, 0]
         best = best[np.isfinite(best)]
         if len(best) == 0:
-            raise ValueError("no source window has a match in another source episode: the null cost is undefined")
+            raise UserError(
+                f"params.yaml: label.match.candidates: among {self.settings.candidates} no source window has a match "
+                "in another source episode; choose more of them, or more source steps"
+            )
         return float(np.median(best))

@@ -58,19 +58,24 @@ class Labels(NamedTuple):
     tau: float
 
     def save(self, path: Path) -> None:
-        """Write the labels; deterministic bytes."""
-        save_arrays(
-            path,
-            {
-                **self.scale.arrays(),
-                "origin": self.origin,
-                "tau": np.array(self.tau),
-                "length": np.array([len(labels.rate) for labels in self.replay]),
-                "replay_rate": np.concatenate([labels.rate for labels in self.replay]),
-                "replay_confidence": np.concatenate([labels.confidence for labels in self.replay]),
-                **self.alignments._asdict(),
-            },
-        )
+        """Write the labels, deterministic bytes; ``UserError`` where one is not finite: nobody could read them."""
+        arrays = {
+            **self.scale.arrays(),
+            "origin": self.origin,
+            "tau": np.array(self.tau),
+            "length": np.array([len(labels.rate) for labels in self.replay]),
+            "replay_rate": np.concatenate([labels.rate for labels in self.replay]),
+            "replay_confidence": np.concatenate([labels.confidence for labels in self.replay]),
+            **self.alignments._asdict(),
+        }
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                part = "label.match" if name.startswith("replay") else "label"
+                raise UserError(
+                    f"params.yaml: {part}: {name} came out with numbers that are not finite, so {path} is not written; "
+                    "go back towards the settings that came with the project"
+                )
+        save_arrays(path, arrays)
 
     @staticmethod
     def load(path: Path, exploration: list[Episode], observation: Observation | int) -> "Labels":

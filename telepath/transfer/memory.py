@@ -4,12 +4,13 @@ Upper bounds, from the arrays that grow with the settings: rough, on the safe si
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from telepath.alignment.rates import Rates
 from telepath.config import Params
-from telepath.observations import PIXELS, Observation
+from telepath.observations import PIXELS, SIDE, Observation
 
 FLOAT = 4
 """Bytes."""
@@ -28,6 +29,12 @@ VERDICTS = 5
 
 TRACES = 24
 """Arrays as wide as a hidden layer that a step of filtering or imagining leaves for its gradient, for each layer."""
+
+MAPS = 5
+"""Arrays as large as all maps that the convolutions make of a frame, and as large as those that it is made of again."""
+
+KERNEL = 16
+"""Weights of a convolution from a channel to a channel."""
 
 TRAINED = 4
 """A weight, its gradient, and two moments."""
@@ -106,8 +113,19 @@ def networks(params: Params, observation_dim: int, action_dim: int) -> Shares:
 
 
 def convolving(params: Params) -> Shares:
-    """The frames of an update as floats, and what convolutions leave of them; a search decodes fewer at a time."""
-    return {"frames of dreamer.batch x length": FLOAT * TRACES * PIXELS * params.dreamer.batch * params.dreamer.length}
+    """Encoder and decoder of frames, trained, and what they leave of an update's; a search decodes fewer at a time."""
+    size = params.dreamer
+    # Each convolution halves the side and doubles the channels: see ``dreamer.encoders``, which needs torch.
+    channels = [3, *(size.cnn_depth * 2**k for k in range(4))]
+    maps = [(SIDE >> k) ** 2 * width for k, width in enumerate(channels)]
+    kernels = 2 * KERNEL * sum(before * after for before, after in pairwise(channels))
+    weights = kernels + maps[-1] * (size.hidden + size.deter + size.stoch)
+    return {
+        "dreamer.cnn_depth": (TRAINED + COPIES) * FLOAT * weights,
+        "target.rounds x dreamer.cnn_depth": FLOAT * params.target.rounds * weights,
+        "frames of dreamer.batch x length": FLOAT * TRACES * PIXELS * size.batch * size.length,
+        "dreamer.cnn_depth x batch x length": FLOAT * MAPS * sum(maps[1:]) * size.batch * size.length,
+    }
 
 
 def learning(params: Params, rates: Rates) -> Shares:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from stages import check
-from stages.harness import Context, read_stage, scoped
+from stages.harness import Context, Stage, read_stage, scoped
 from telepath.alignment.belief import BeliefNet
 from telepath.alignment.rates import Rates
 from telepath.config import Params
@@ -52,6 +53,24 @@ def test_the_networks_are_no_larger_than_is_said(params: Params, hidden: int) ->
     held = TRAINED * bytes_of(agent, ensembles, rewards, belief) + params.target.rounds * bytes_of(agent)
     told = sum(networks(params, D, A).values())
     assert held <= told <= 8 * held
+
+
+@pytest.mark.parametrize("depth", [1, 8, 200])
+def test_the_convolutions_are_no_larger_than_is_said(params: Params, depth: int) -> None:
+    params = changed(params, "dreamer.cnn_depth", depth)
+    model = Agent("any", Observation("pixels", 0), A, params.dreamer).model
+    told = memory_needs(params, Observation("pixels", 0), A, Rates(6, 3, 0.02), 335)["target"]
+    weights = bytes_of(model.encoder, model.decoder)
+    assert TRAINED * weights <= told["dreamer.cnn_depth"] <= 8 * TRAINED * weights
+    assert params.target.rounds * weights <= 1.1 * told["target.rounds x dreamer.cnn_depth"]
+    maps = []
+    for module in (*model.encoder.modules(), *model.decoder.modules()):
+        if not list(module.children()):
+            module.register_forward_hook(lambda module, seen, made: maps.append(FLOAT * made.numel()))
+    model.decoder(torch.zeros(1, model.feature_dim))
+    model.encoder(torch.zeros(1, PIXELS))
+    frames = params.dreamer.batch * params.dreamer.length
+    assert frames * sum(maps) < told["dreamer.cnn_depth x batch x length"] + told["frames of dreamer.batch x length"]
 
 
 def test_the_defaults_fit_into_two_gib(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +125,34 @@ def test_what_no_machine_has_is_refused(params: Params, key: str, value: Any, mo
     named, _, rest = str(raised.value).removeprefix("params.yaml: ").partition(": ")
     assert key.rpartition(".")[2] in re.split(r"\W+", named)
     assert "GiB of memory and there are 4.0; lower it, or set TELEPATH_MEMORY_GIB" in rest
+
+
+@pytest.mark.parametrize("depth", [1000, 10**4])
+def test_wide_convolutions_are_refused(params: Params, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "4")
+    params = changed(params, "dreamer.cnn_depth", depth)
+    with pytest.raises(UserError, match=r"params\.yaml: [a-z. ]*dreamer\.cnn_depth"):
+        demand_memory(memory_needs(params, Observation("pixels", 0), A, Rates(6, 3, 0.02), 335), LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("gap.action_delay", 1000, "gap.action_delay: 1000 steps, but episodes allow 334"),
+        ("gap.observation_delay", 1000, "gap.observation_delay: 1000 steps, but episodes allow 334"),
+        ("label.slack", 50.0, "label.prefix + label.reference x (1 + label.slack): "),
+        ("label.match.slack", 50.0, "label.match.window x (1 + label.match.slack): "),
+        ("oracle.step_multiple", 1e6, "oracle.step_multiple: oracle would need"),
+    ],
+)
+def test_lengths_beyond_an_episode_are_refused(
+    params: Params, key: str, value: Any, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = changed(params, key, value)
+    with pytest.raises(UserError) as raised:
+        check.main(params, Context(Stage("check", "", (), (), ()), ""))
+    assert str(raised.value).startswith(f"params.yaml: {named}")
 
 
 def test_the_check_tells_it_and_leaves_nothing_when_it_refuses(
