@@ -44,7 +44,7 @@ def main(params: Params, context: Context) -> None:
         ),
         "label.match.window": (match.window, min(target.episode_steps, source.episode_steps * ratio / 2)),
         "label.match.window x (1 + label.match.slack)": (
-            rates.source_steps(match.window, match.slack),
+            max(3, rates.source_steps(match.window, match.slack)),
             source.episode_steps - 1,
         ),
     }

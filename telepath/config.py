@@ -47,7 +47,7 @@ class Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, and the floats of YAML 1.2's core schema, which dvc writes: 1e-05 is no word."""
 
 
-Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     # Digits alone are an integer: there is a point or an exponent.
     re.compile(r"[-+]?(?=.*[.eE])(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),

@@ -5,12 +5,15 @@ TELEPATH_FUZZ says how many cases each test tries (default 25). How many there w
     TELEPATH_FUZZ=2000 pytest -s tests/reliability/test_fuzz.py
 """
 
+import contextlib
 import copy
+import functools
 import io
 import json
+import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from stages.harness import read_stage
+from stages import check
+from stages.harness import Context, Stage, read_stage
 from telepath.config import load
 from telepath.envs import gl
 from telepath.episodes import Episode, load_episodes, save_arrays
@@ -49,6 +53,7 @@ from telepath.runtime.memory import memory_limit
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import save_state
+from telepath.settings import GapSettings
 from tests.reliability.artefacts import (
     EPISODES,
     FACTS,
@@ -71,6 +76,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CASES = int(os.environ.get("TELEPATH_FUZZ", "25"))
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PIPELINE = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+CHECK_NAMES = ("params.yaml", "task", "gap", *(f"gap.{name}" for name in GapSettings.model_fields))
+"""What a refusal by the check begins with."""
 tried: Counter[str] = Counter()
 
 fuzz = settings(
@@ -144,6 +151,11 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(child, (*path, key))
 
 
+def at(node: Any, place: Iterable[Any]) -> Any:
+    """What lies at a place of a tree."""
+    return functools.reduce(operator.getitem, place, node)
+
+
 def disturbed(data: st.DataObject, content: Any) -> Any:
     """A tree in which a few nodes were replaced, removed, renamed or added."""
     content = copy.deepcopy(content)
@@ -151,9 +163,7 @@ def disturbed(data: st.DataObject, content: Any) -> Any:
         found = list(places(content))
         assume(found)
         *parents, key = data.draw(st.sampled_from(found))
-        node = content
-        for parent in parents:
-            node = node[parent]
+        node = at(content, parents)
         match data.draw(st.sampled_from(["replace", "replace", "remove", "rename", "add"])):
             case "replace":
                 node[key] = data.draw(trees)
@@ -166,12 +176,50 @@ def disturbed(data: st.DataObject, content: Any) -> Any:
     return content
 
 
+def checked(path: Path) -> None:
+    """Read the settings, and have the first stage look at them in the folder that they lie in."""
+    params = load(path)
+    with contextlib.chdir(path.parent), redirect_stderr(io.StringIO()):
+        check.main(params, Context(Stage("check", "", (), (), ()), ""))
+
+
+def passes(what: str, path: Path) -> None:
+    """Note whether settings are read, and whether those that are pass the check."""
+    read = works_or_says_why(lambda: load(path), path)
+    note(what, read)
+    if read:
+        note(f"{what}, checked", works_or_says_why(lambda: checked(path), *CHECK_NAMES))
+
+
+def other_number(data: st.DataObject, number: float) -> float:
+    """A number of the same type and any order of magnitude."""
+    if isinstance(number, int):
+        return round(10 ** data.draw(st.floats(0, 9))) - data.draw(st.integers(0, 1))
+    return 10 ** data.draw(st.floats(-2, 2) | st.floats(-12, 12)) * data.draw(st.sampled_from([0.0, 1.0, 1.0]))
+
+
+@fuzz
+@given(data=st.data())
+def test_settings_with_other_numbers(folder: Path, data: st.DataObject) -> None:
+    content = yaml.safe_load(TEXT)
+    content["task"] = data.draw(st.sampled_from(list(content["tasks"])))
+    numbers = [place for place in places(content) if type(at(content, place)) in (int, float)]
+    # Only the task's own numbers count.
+    own = [place for place in numbers if place[0] != "tasks" or place[1] == content["task"]]
+    for *parents, key in data.draw(st.lists(st.sampled_from(own), min_size=1, max_size=2)):
+        node = at(content, parents)
+        node[key] = other_number(data, node[key])
+    path = folder / "params.yaml"
+    path.write_text(yaml.dump(content), encoding="utf-8")
+    passes("params.yaml, numbers", path)
+
+
 @fuzz
 @given(data=st.data())
 def test_settings_with_other_values(folder: Path, data: st.DataObject) -> None:
     path = folder / "params.yaml"
     path.write_text(yaml.dump(disturbed(data, yaml.safe_load(TEXT))), encoding="utf-8")
-    note("params.yaml, values", works_or_says_why(lambda: load(path), path))
+    passes("params.yaml, values", path)
 
 
 @fuzz
@@ -179,7 +227,7 @@ def test_settings_with_other_values(folder: Path, data: st.DataObject) -> None:
 def test_settings_with_other_bytes(folder: Path, data: st.DataObject) -> None:
     path = folder / "params.yaml"
     path.write_bytes(mutated(data, TEXT.encode()))
-    note("params.yaml, bytes", works_or_says_why(lambda: load(path), path))
+    passes("params.yaml, bytes", path)
 
 
 @fuzz
@@ -392,7 +440,7 @@ def test_settings_overridden_as_dvc_does_it(folder: Path, data: st.DataObject) -
     except Exception:  # dvc, or its Hydra, refuses it in its own words, and nothing has been run
         tried["refused -S, by dvc"] += 1
         return
-    note("-S", works_or_says_why(lambda: load(path), path))
+    passes("-S", path)
 
 
 @fuzz
