@@ -22,6 +22,8 @@ EVALUATION = DATA / "evaluation"
 FACTS = EVALUATION / "facts.json"
 RIVALS = DATA / "rivals"
 REPORTS = Path("reports")
+RECORDS = (Path("dvc.lock"), Path("rivals/dvc.lock"))
+"""DVC's own, of what of the pipelines is done. The name is DVC's: they lock nothing."""
 
 
 def rival_files(rival: str) -> tuple[Path, Path, Path]:

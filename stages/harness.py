@@ -9,12 +9,16 @@ stage leaves none, and what it may continue from has to lie elsewhere (``Context
 stage keeps the earlier outputs until it writes new ones, which it does at its very end.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,21 +27,24 @@ from typing import Any, NoReturn, cast
 
 import yaml
 
+from stages.artefacts import RECORDS
 from telepath.config import Params, load
 from telepath.episodes import save_arrays
 from telepath.errors import Fault, UserError
-from telepath.files import FULL, one_line, unwritable
+from telepath.files import FULL, MEND, one_line, together, unwritable
 from telepath.runtime.device import be_deterministic, keep_memory, limit_threads
 from telepath.runtime.environment import check_variables
 from telepath.runtime.interrupt import INTERRUPTED, insist_on_signals, stop_on_signals
 from telepath.runtime.ledger import LEDGER, session
 from telepath.runtime.live import Watcher
+from telepath.runtime.memory import GIB, memory_limit
 from telepath.runtime.progress import Progress
-from telepath.runtime.resume import PATIENCE, Scratch, sweep
+from telepath.runtime.resume import PATIENCE, Scratch, locked, sweep
 
 PIPELINE = Path("dvc.yaml")
 RIVALS = Path("rivals") / "dvc.yaml"
 SETTINGS = Path("params.yaml")
+LOCKS = Path(".telepath") / "locks"
 FAILED = 1
 
 
@@ -125,9 +132,11 @@ def run(main: Main) -> NoReturn:
     except UserError as error:
         end(name, str(error), FAILED)
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        end(name, f"{error.filename or 'some file'}: {unwritable(error)}", FAILED)
+        if error.errno in FULL:
+            end(name, f"{error.filename or 'some file'}: {unwritable(error)}", FAILED)
+        if error.filename is None:
+            raise  # of no file: a bug of ours
+        end(name, f"{error.filename}: {error.strerror}; make it readable and its folder writable", FAILED)
     except KeyboardInterrupt as stop:
         end(name, f"interrupted; {stop}" if stop.args else "interrupted", INTERRUPTED)
     sys.exit(0)
@@ -147,13 +156,18 @@ def execute(main: Main, name: str, item: str = "") -> Context:
     keep_memory()
     be_deterministic()
     context = Context(stage, fingerprint(stage, params))
-    # Held to the end, so that no twin writes the same outputs either.
-    with context.scratch() as scratch, session(home() / LEDGER, context.stage.name, context.fingerprint):
-        sweep(scratch.folder.parent, keep=scratch.folder)
-        for out in stage.outs:
-            make_folder(Path(out).parent)
+    # Both are held to the end. A twin would write the same scratch; the same stage with other inputs has a scratch of
+    # its own, but in this folder, which is no other experiment's, the same outputs.
+    outputs = locked(LOCKS / stage.name, PATIENCE, f"{stage.name} in this folder")
+    with context.scratch() as scratch, outputs, session(home() / LEDGER, stage.name, context.fingerprint):
+        sweep(scratch.folder.parent, keep=scratch.folder, recorded=recorded())
+        outs = [Path(out) for out in stage.outs]
+        for out in outs:
+            probe(out)
         try:
-            main(scoped(params, context), context)
+            # Outputs belong together: whoever is stopped on the way leaves the earlier ones, and not a mixture.
+            with together(outs):
+                main(scoped(params, context), context)
         except KeyboardInterrupt:
             kept = scratch.holds_state()
             how = "goes on from the last checkpoint" if kept else "starts over: there was no checkpoint yet"
@@ -161,8 +175,8 @@ def execute(main: Main, name: str, item: str = "") -> Context:
         except Fault as fault:
             raise UserError(post_mortem(fault, home() / "faults" / f"{context.name}.npz")) from None
         if "DVC_STAGE" in os.environ:
-            # dvc has yet to hash, store and record the outputs; when the next stage starts it has done so.
-            scratch.finish()
+            # dvc has yet to hash, store and record the outputs.
+            scratch.finish(dvc_hash(out) for out in outs if out.exists())
         else:
             scratch.clear()
     return context
@@ -179,12 +193,22 @@ def post_mortem(fault: Fault, path: Path) -> str:
     return f"{fault}; {where}, and the last checkpoint is kept; {mend}"
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder for outputs."""
+def probe(out: Path) -> None:
+    """Raise ``UserError`` where an output could not be written, before there is any work that would be lost.
+
+    Outputs whose name has a suffix are files, the others folders.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if out.suffix and out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not out.suffix and out.exists() and not out.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        folder = out if out.is_dir() else out.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise UserError(f"{path}: {unwritable(error)}") from None
+        raise UserError(f"{out}: {unwritable(error)}") from None
 
 
 def stage_name(main: Main) -> str:
@@ -203,11 +227,25 @@ def end(name: str, message: str, status: int) -> NoReturn:
 
 
 def demand(stage: Stage) -> None:
-    """Raise ``UserError`` for the first dependency that is not there."""
+    """Raise ``UserError`` for the first dependency that is not there, or can be no artefact of a stage."""
     for dep in stage.deps:
-        if not Path(dep).exists():
+        try:
+            found = Path(dep).stat()
+            if stat.S_ISDIR(found.st_mode):
+                os.listdir(dep)
+        except (FileNotFoundError, NotADirectoryError):
             mend = "python -m stages.dependencies" if dep.endswith(".py") else "dvc repro"
-            raise UserError(f"{dep}: missing, and this stage needs it; run `{mend}`")
+            raise UserError(f"{dep}: missing, and this stage needs it; run `{mend}`") from None
+        except OSError as error:
+            raise UserError(f"{dep}: cannot be read ({error.strerror}); make it readable") from None
+        if stat.S_ISDIR(found.st_mode):
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{dep}: is neither a file nor a folder; {MEND}")
+        if found.st_size > (limit := memory_limit()):
+            raise UserError(
+                f"{dep}: {found.st_size / GIB:,.1f} GiB, and there are {limit / GIB:,.1f} of memory; {MEND}"
+            )
 
 
 # -- dvc.yaml ----------------------------------------------------------------------------------------------
@@ -293,12 +331,34 @@ def fingerprint(stage: Stage, params: Params) -> str:
 
 def content_hash(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-        listing = [(p.relative_to(path).as_posix(), content_hash(p)) for p in files]
-        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+            listing = [(p.relative_to(path).as_posix(), content_hash(p)) for p in files]
+            return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
+
+
+def dvc_hash(out: Path) -> str:
+    """What dvc.lock calls the content of an output: the MD5 of a file, or of the list of a folder's files."""
+    if not out.is_dir():
+        with out.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    files = {path.relative_to(out).as_posix(): dvc_hash(path) for path in out.rglob("*") if path.is_file()}
+    listing = json.dumps([{"md5": files[name], "relpath": name} for name in sorted(files)])
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def recorded() -> str:
+    """What dvc has recorded of this workspace, as it is written."""
+    texts = []
+    for path in RECORDS:
+        with contextlib.suppress(OSError):
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+    return "\n".join(texts)
 
 
 # -- only what is declared ---------------------------------------------------------------------------------

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import yaml
 
+from stages.artefacts import RECORDS
 from telepath.files import write_atomically
 
 LOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
 """The workspace's, and that of queued experiments."""
-
-RECORDS = (Path("dvc.lock"), Path("rivals/dvc.lock"))
-"""What of the pipelines is done. The name is DVC's: they lock nothing."""
 
 
 def unlock(path: Path) -> bool:

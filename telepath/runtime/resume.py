@@ -5,7 +5,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,8 @@ from telepath.runtime.store import load_state, save_state
 DEFAULT_SECONDS = 30.0
 PATIENCE = 1.0
 """Seconds to wait for a lock: whoever was stopped just now may take a moment to go."""
+OLD = 7 * 24 * 3600.0
+"""Seconds after which a finished checkpoint goes in any case."""
 
 
 class Scratch:
@@ -111,30 +113,52 @@ class Scratch:
             with contextlib.suppress(OSError):
                 leftover.unlink()
 
-    def finish(self) -> None:
-        """The checkpoint has served, but keep it until ``sweep``: what was made of it is not yet in safety."""
+    def finish(self, made: Iterable[str] = ()) -> None:
+        """The checkpoint has served, but keep it until ``sweep`` finds what was ``made`` of it, hashes, in safety."""
         self._demand_lock()
         if self.holds_state():
-            self._finished.touch()
+            self._finished.write_text("\n".join(made), encoding="utf-8")
 
-    @property
-    def is_left_over(self) -> bool:
-        """Whether nobody will ever ask for this folder: its work is done, or it was killed before it had any."""
-        return self._finished.exists() or not self.holds_state()
+    def is_left_over(self, recorded: str = "") -> bool:
+        """Whether nobody will ever ask for this folder: its work is done, or it was killed before it had any.
+
+        Done is what ``recorded`` has all the hashes of, and what nobody has recorded for long.
+        """
+        try:
+            made = self._finished.read_text(encoding="utf-8").split()
+            age = time.time() - self._finished.stat().st_mtime
+        except FileNotFoundError:
+            return not self.holds_state()
+        return age > OLD or all(each in recorded for each in made)
 
     def _demand_lock(self) -> None:
         assert self._lock is not None, "a Scratch is written only inside its `with` block"
 
 
-def sweep(folder: Path, keep: Path) -> None:
-    """Remove the scratch folders under ``folder`` that are left over and not in use, all but ``keep``."""
+def sweep(folder: Path, keep: Path, recorded: str = "") -> None:
+    """Remove the scratch folders under ``folder`` that are left over and not in use, all but ``keep``.
+
+    recorded: a text with the hashes of all that is in safety.
+    """
     for each in folder.glob("*/"):
         with contextlib.suppress(UserError, OSError):
-            if each.name != keep.name and Scratch(each).is_left_over:
+            if each.name != keep.name and Scratch(each).is_left_over(recorded):
                 with Scratch(each, patience=0.0) as scratch:
                     # Looked at again under the lock: somebody may have come and gone meanwhile.
-                    if scratch.is_left_over:
+                    if scratch.is_left_over(recorded):
                         scratch.clear()
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience: float, work: str) -> Iterator[None]:
+    """Hold the lock at ``path`` as ``acquire`` takes it; the file goes with it."""
+    descriptor = acquire(path, patience, work)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is locked, as in ``Scratch``
+        os.close(descriptor)
 
 
 def acquire(path: Path, patience: float = 0.0, work: str = "the same stage with the same inputs") -> int:

@@ -1,12 +1,17 @@
 """The stage harness, on a toy project in a temporary folder."""
 
+import contextlib
 import dataclasses
+import errno
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +20,21 @@ import pytest
 import torch
 import yaml
 
-from stages.harness import Context, Stage, UndeclaredRead, execute, fingerprint, is_queued, read_stage, run, scoped
+from stages.harness import (
+    Context,
+    Stage,
+    UndeclaredRead,
+    dvc_hash,
+    execute,
+    fingerprint,
+    is_queued,
+    read_stage,
+    run,
+    scoped,
+)
 from telepath.config import Params, load
 from telepath.errors import UserError
+from telepath.files import read, write_atomically
 from telepath.runtime.environment import VARIABLES, Variable
 from telepath.settings import DreamerSettings, TaskSettings
 
@@ -279,19 +296,65 @@ def test_a_run_checks_everything_first_and_clears_its_checkpoint_last(toy: Path)
     assert not seen[0].exists()
 
 
-def test_under_dvc_a_checkpoint_stays_until_the_next_stage_begins(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def rest(params: Params, context: Context) -> None:
+    """A stage that does nothing."""
+
+
+def test_under_dvc_a_checkpoint_stays_until_dvc_has_recorded_what_was_made_of_it(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def main(params: Params, context: Context) -> None:
         with context.scratch() as scratch:
             assert scratch.load() in (None, {"updates": 1})
             scratch.save({"updates": 1})
+        for out in context.stage.outs:
+            Path(out).write_text(Path(out).stem)
 
     monkeypatch.setenv("DVC_STAGE", "toy")
     # dvc may be killed, or find the disk full, before it has recorded what the stage made.
     folder = execute(main, "toy").scratch().folder
     assert execute(main, "toy").scratch().holds_state()
-    (toy / "dvc.yaml").write_text("stages: {next: {cmd: x}}")
-    execute(lambda params, context: None, "next")
+    (toy / "dvc.yaml").write_text(PIPELINE + "  next: {cmd: x}\n")
+    execute(rest, "next")
+    assert folder.exists()
+    # Another one's record, and one of a part of it.
+    outs = read_stage("toy", load()).outs
+    (toy / "dvc.lock").write_text(f"md5: {hashlib.md5(b'table').hexdigest()}\n")
+    execute(rest, "next")
+    assert folder.exists()
+    (toy / "dvc.lock").write_text("".join(f"md5: {hashlib.md5(Path(out).read_bytes()).hexdigest()}\n" for out in outs))
+    execute(rest, "next")
     assert not folder.exists()
+
+
+def test_what_is_never_recorded_goes_after_a_week(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(params: Params, context: Context) -> None:
+        with context.scratch() as scratch:
+            scratch.save({"updates": 1})
+        Path("data/more/table.csv").write_text("table")
+
+    monkeypatch.setenv("DVC_STAGE", "toy")
+    folder = execute(main, "toy").scratch().folder
+    (toy / "dvc.yaml").write_text(PIPELINE + "  next: {cmd: x}\n")
+    for days, there in ((6, True), (8, False)):
+        moment = time.time() - days * 24 * 3600
+        os.utime(folder / "finished", (moment, moment))
+        execute(rest, "next")
+        assert folder.exists() == there
+
+
+def test_outputs_are_hashed_as_dvc_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "below").mkdir(parents=True)
+    for name in ("z.csv", "below/a", "below.txt", "ümlaut"):
+        (tmp_path / "out" / name).write_text(name)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        for out in (tmp_path / "out", tmp_path / "out" / "z.csv"):
+            stage = repo.stage.create(outs_no_cache=[str(out)], cmd="x", name="s", single_stage=False)
+            stage.save()
+            assert dvc_hash(out) == stage.outs[0].hash_info.value
 
 
 def test_divergences_are_told(capsys: pytest.CaptureFixture[str], toy: Path) -> None:
@@ -318,6 +381,42 @@ def test_a_twin_is_refused_before_it_writes_anything(toy: Path) -> None:
         with pytest.raises(UserError, match=f"process {twin.pid} is at work on the same stage"):
             execute(never, "toy")
         twin.kill()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from telepath.runtime.resume import acquire
+acquire(Path(sys.argv[1]))
+print(flush=True)
+time.sleep(30)
+"""
+
+
+def test_the_same_stage_with_other_settings_is_refused_in_this_folder_and_not_in_another(toy: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOLDER, ".telepath/locks/toy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            UserError, match=rf"^\.telepath/locks: process {other.pid} is at work on toy in this folder; wait"
+        ):
+            execute(never, "toy")
+        (toy / "dvc.yaml").write_text(PIPELINE + "  next: {cmd: x}\n")
+        execute(rest, "next")
+        elsewhere = shutil.copytree(toy, toy / "elsewhere", ignore=shutil.ignore_patterns(".telepath"))
+        with contextlib.chdir(elsewhere):
+            execute(rest, "toy")
+        other.kill()
+    locks: list[Path] = []
+
+    def look(params: Params, context: Context) -> None:
+        locks.extend(Path(".telepath/locks").iterdir())
+
+    execute(look, "toy")
+    assert locks == [Path(".telepath/locks/toy")]
+    assert list(Path(".telepath/locks").iterdir()) == []
 
 
 def test_checkpoints_lie_under_the_main_workspace(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +453,105 @@ def test_a_missing_dependency_names_the_mend(toy: Path) -> None:
     Path("stages/toy.py").unlink()
     with pytest.raises(UserError, match=r"^stages/toy\.py: missing.*`python -m stages\.dependencies`"):
         execute(never, "toy")
+
+
+def refuse(call: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a function fail as the operating system makes it fail."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number), "data/in/episodes")
+
+    monkeypatch.setattr(call, fail)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("call", ["os.listdir", "hashlib.file_digest"])
+def test_an_unreadable_dependency_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], call: str
+) -> None:
+    refuse(call, errno.EACCES, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        run(never)
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"telepath: toy: (data|stages)/\S+: cannot be read \(Permission denied\); make it readable", line
+    )
+
+
+def test_a_dependency_that_is_no_file_is_named_and_not_waited_for(toy: Path) -> None:
+    Path("stages/toy.py").unlink()
+    os.mkfifo("stages/toy.py")
+    with pytest.raises(UserError, match=r"^stages/toy\.py: is neither a file nor a folder"):
+        execute(never, "toy")
+
+
+def test_a_dependency_beyond_all_memory_is_named(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate("stages/toy.py", 3 * 2**29)
+    monkeypatch.setenv("TELEPATH_MEMORY_GIB", "1")
+    with pytest.raises(UserError, match=r"^stages/toy\.py: 1\.5 GiB, and there are 1\.0 of memory; delete it"):
+        execute(never, "toy")
+
+
+# -- outputs ---------------------------------------------------------------------------------------------
+
+
+def block_a_file(out: Path) -> None:
+    out.mkdir(parents=True)
+
+
+def block_a_folder(out: Path) -> None:
+    out.parent.parent.mkdir(exist_ok=True)
+    out.parent.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("block", "says"), [(block_a_file, "Is a directory"), (block_a_folder, "File exists|Not a directory")]
+)
+def test_an_output_s_place_is_tried_before_any_work(toy: Path, block: Callable[[Path], None], says: str) -> None:
+    out = Path(read_stage("toy", load()).outs[1])
+    block(out)
+    with pytest.raises(UserError, match=rf"^{out}: cannot be written \(({says})\); make the folder writable"):
+        execute(never, "toy")
+
+
+def test_so_is_that_of_a_folder(toy: Path) -> None:
+    (toy / "dvc.yaml").write_text("stages: {toy: {cmd: x, outs: [data/made]}}")
+    Path("data/made").write_text("")
+    with pytest.raises(UserError, match=r"^data/made: cannot be written \(Not a directory\)"):
+        execute(never, "toy")
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_before_any_work(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = read_stage("toy", load()).outs[0]
+    refuse("tempfile.TemporaryFile", errno.EROFS, monkeypatch)
+    with pytest.raises(UserError, match=rf"^{out}: cannot be written \(Read-only file system\)"):
+        execute(never, "toy")
+
+
+def test_outputs_take_their_places_together_or_not_at_all(toy: Path) -> None:
+    first, second = (Path(out) for out in read_stage("toy", load()).outs)
+
+    def main(params: Params, context: Context) -> None:
+        write_atomically(first, "new")
+        write_atomically(Path("data/checkpoint"), "new")
+        assert first.read_text() == "old"
+        assert read(first) == b"new"  # as the stage itself sees it
+        write_atomically(second, "new")
+        if trouble is not None:
+            raise trouble
+
+    for out in (first, second):
+        out.parent.mkdir(exist_ok=True)
+        out.write_text("old")
+    for trouble in (UserError("too odd"), KeyboardInterrupt(), None):
+        with contextlib.suppress(UserError, KeyboardInterrupt):
+            execute(main, "toy")
+        assert {first.read_text(), second.read_text()} == {"old" if trouble else "new"}
+        assert Path("data/checkpoint").read_text() == "new"
+        assert not [path for out in (first, second) for path in out.parent.iterdir() if path != out]
 
 
 BAD_WORDS = {
@@ -407,6 +605,11 @@ def test_a_misspelt_environment_variable_stops_a_stage(toy: Path, monkeypatch: p
             "make room, then run this again",
         ),
         (
+            PermissionError(13, "Permission denied", "reports/x.png"),
+            1,
+            "reports/x.png: Permission denied; make it readable and its folder writable",
+        ),
+        (
             KeyboardInterrupt(),
             130,
             "interrupted; a rerun with the same settings starts over: there was no checkpoint yet",
@@ -450,7 +653,8 @@ if __name__ == "__main__":
 def test_a_stage_that_is_stopped_goes_on_where_it_was(toy: Path) -> None:
     (toy / "stages" / "toy.py").write_text(textwrap.dedent(STAGE))
     (toy / "stages" / "__init__.py").touch()
-    shutil.copy(ROOT / "stages" / "harness.py", toy / "stages")
+    for name in ("artefacts.py", "harness.py"):
+        shutil.copy(ROOT / "stages" / name, toy / "stages")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "stages.toy"]
     with subprocess.Popen(
