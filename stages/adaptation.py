@@ -20,10 +20,11 @@ def train(name: str, params: Params, context: Context, make: Callable[[Allowed],
     """Adapt what ``make`` makes, without the target's reward and with Telepath's number of target steps, and save."""
     task, seed = params.tasks[params.task], params.seed.target
     target = target_environment(params.task, params.gap, seed, rewarded=False)
+    dims = target.observation_dim, target.action_dim
     allowed = Allowed(
-        agent=Agent.load(SOURCE_AGENT, params.task),
+        agent=Agent.load(SOURCE_AGENT, params.task, dims=dims),
         simulator=Environment(params.task, params.gap.action_repeat, seed, rewarded=False),
-        episodes=load_episodes(SOURCE_EPISODES, rewarded=True, dims=(target.observation_dim, target.action_dim)),
+        episodes=load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims),
         target=target,
         rates=Rates(task.action_repeat, params.gap.action_repeat, target.frame_seconds),
         steps=task.explore_steps + task.refine_steps,
@@ -46,10 +47,14 @@ def leave_out(name: str, params: Params) -> None:
     write_atomically(curve_file, "steps,divergences\n")
 
 
-def evaluate(name: str, params: Params, context: Context, policy: Policy) -> None:
-    """The true return of ``policy``, on the same fresh episodes as everyone's, saved."""
+def evaluate(name: str, params: Params, context: Context, load: Callable[[tuple[int, int]], Policy]) -> None:
+    """The true return of a policy, on the same fresh episodes as everyone's, saved.
+
+    ``load`` reads it, given D and A of what it is to act in.
+    """
     seed = params.seed.evaluate
     away = [target_environment(params.task, params.gap, seed, rewarded=True) for _ in range(params.evaluate.episodes)]
+    policy = load((away[0].observation_dim, away[0].action_dim))
     _, _, returns_file = rival_files(name)
     with context.scratch() as scratch:
         judged = Court(scratch, seed).judge(away, policy)

@@ -38,6 +38,7 @@ from telepath.evaluation.heldout import compare_rewards
 from telepath.evaluation.judge import Court, returns_table, rounds_table
 from telepath.evaluation.null import null_costs
 from telepath.files import MEND, write_atomically
+from telepath.observations import Observation
 from telepath.runtime.store import load_state
 from telepath.transfer.labels import Labels
 
@@ -49,18 +50,18 @@ def main(params: Params, context: Context) -> None:
     home = [Environment(params.task, task.action_repeat, seed, observation=kind) for _ in range(count)]
     away = [target_environment(params.task, params.gap, seed, rewarded=True, observation=kind) for _ in range(count)]
     rates = Rates(task.action_repeat, params.gap.action_repeat, home[0].frame_seconds)
-    agents = {
-        "source": Agent.load(SOURCE_AGENT, params.task, kind),
-        "telepath": Agent.load(TARGET_AGENT, params.task, kind),
-    }
     dims = away[0].observation, away[0].action_dim
+    agents = {
+        "source": Agent.load(SOURCE_AGENT, params.task, kind, dims),
+        "telepath": Agent.load(TARGET_AGENT, params.task, kind, dims),
+    }
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     diary = read_table(TARGET_ROUNDS, ["steps"])
-    stored = read_policies(TARGET_POLICIES, len(diary))
+    stored = read_policies(TARGET_POLICIES, len(diary), dims)
     reward = RewardHead(agents["telepath"].model.feature_dim, params.dreamer)
     load_weights(reward, stored["reward"])
-    explored = Agent.load(EXPLORED_AGENT, params.task, kind).model
+    explored = Agent.load(EXPLORED_AGENT, params.task, kind, dims).model
     belief = BeliefNet.load(BELIEF, explored, params.belief)
     labels = Labels.load(LABELS, exploration, away[0].observation)
     policies: dict[str, Policy] = {
@@ -114,15 +115,17 @@ def main(params: Params, context: Context) -> None:
     write_atomically(FACTS, json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
-def read_policies(path: Path, count: int) -> dict[str, Any]:
+def read_policies(path: Path, count: int, dims: tuple[Observation | int, int]) -> dict[str, Any]:
     """What ``Refinement.policies`` left of ``count`` rounds; ``UserError`` where it cannot be that."""
     stored = load_state(path, kind="policies")
     rounds, trained = (stored.get(key) if isinstance(stored, dict) else None for key in ("rounds", "trained"))
     whole = isinstance(rounds, list) and isinstance(trained, int) and 0 <= trained < len(rounds) == count
-    if not whole or not {"reward", "target_steps", "target_divergences"} <= set(stored):
+    whole = whole and all(isinstance(stored.get(key), int) for key in ("target_steps", "target_divergences"))
+    if not whole or "reward" not in stored:
         raise UserError(f"{path}: not as `train_target` leaves it; {MEND}")
     for artefact in stored["rounds"]:
-        Agent.from_artefact(artefact, path)  # one at a time, for its error: now, and not when its turn has come
+        # One at a time, for its error: now, and not when its turn has come.
+        Agent.from_artefact(artefact, path).demand(path, dims)
     return dict(stored)
 
 

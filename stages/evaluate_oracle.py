@@ -17,7 +17,8 @@ def main(params: Params, context: Context) -> None:
         target_environment(params.task, params.gap, seed, rewarded=True, observation=kind)
         for _ in range(params.evaluate.episodes)
     ]
-    policy = Agent.load(ORACLE_AGENT, params.task, kind).policy()
+    dims = away[0].observation, away[0].action_dim
+    policy = Agent.load(ORACLE_AGENT, params.task, kind, dims).policy()
     with context.scratch() as scratch:
         judged = Court(scratch, seed).judge(away, policy)
     context.tell_divergences(total_divergences(judged))

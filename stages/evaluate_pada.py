@@ -15,7 +15,7 @@ def main(params: Params, context: Context) -> None:
     if params.observation != "state":
         write_atomically(PADA_RETURNS, returns_table({}).to_csv(index=False))
         return
-    evaluate("pada", params, context, read_policy(PADA_POLICY, "pada", params.task, adapted_policy))
+    evaluate("pada", params, context, lambda dims: read_policy(PADA_POLICY, "pada", params.task, adapted_policy, dims))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def main(params: Params, context: Context) -> None:
     """Judge and save."""
     name = context.stage.item
     policy_file, _, _ = rival_files(name)
-    evaluate(name, params, context, load_policy(policy_file, name, params.task))
+    evaluate(name, params, context, lambda dims: load_policy(policy_file, name, params.task, dims))
 
 
 if __name__ == "__main__":

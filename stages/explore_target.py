@@ -16,7 +16,9 @@ def main(params: Params, context: Context) -> None:
     ratio = rate_ratio(task.action_repeat, params.gap.action_repeat)
     environment = target_environment(params.task, params.gap, seed, rewarded=False, observation=params.observation)
     source = (
-        Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None
+        Agent.load(SOURCE_AGENT, params.task, params.observation, (environment.observation, environment.action_dim))
+        if params.setting == "with source agent"
+        else None
     )
     agent = target_agent(params.task, environment, params.dreamer, source, seed)
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, task.horizon, params.explore, seed)

@@ -46,8 +46,11 @@ def main(params: Params, context: Context) -> None:
 def make_film(params: Params, context: Context) -> Film:
     """Write the film; what is in it. Agents act as in the evaluation."""
     task, seed = params.tasks[params.task], params.seed.evaluate
+    home = Environment(params.task, task.action_repeat, seed, observation=params.observation)
+    away = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
+    dims = away.observation, away.action_dim
     agents = {
-        name: Agent.load(path, params.task, params.observation)
+        name: Agent.load(path, params.task, params.observation, dims)
         for name, path in (("source", SOURCE_AGENT), ("telepath", TARGET_AGENT), ("oracle", ORACLE_AGENT))
     }
     agents["zero_shot"] = agents["source"]
@@ -57,8 +60,6 @@ def make_film(params: Params, context: Context) -> Film:
     reenactments = read_reenactments(
         LABELS, SOURCE_EPISODES, params.label.prefix, params.label.reference, repeat, params.observation
     )
-    home = Environment(params.task, repeat, seed, observation=params.observation)
-    away = target_environment(params.task, params.gap, seed, rewarded=True, observation=params.observation)
     timing = Timing.of(home.frame_seconds)
     with context.scratch() as scratch:
         done = scratch.load_parts()

@@ -46,10 +46,12 @@ def prepare(
     dims = environment.observation, environment.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
-    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation)
+    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims)
     belief = BeliefNet.load(BELIEF, agent.model, params.belief)
     labels = Labels.load(LABELS, exploration, environment.observation)
     rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
+    reenactor = Reenactor(agent.model, belief, labels.scale, rates, params.label)
+    labels.demand(LABELS, reenactor)
     learner = BeliefLearner(belief, agent.model, params.belief, rates.target_step_seconds, np.random.default_rng(seed))
     labeller: Labeller
     if labeller_of is None:
@@ -61,13 +63,15 @@ def prepare(
     known = Knowledge(
         segments_of(labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
-        Agent.load(SOURCE_AGENT, params.task, params.observation) if params.setting == "with source agent" else None,
+        Agent.load(SOURCE_AGENT, params.task, params.observation, dims)
+        if params.setting == "with source agent"
+        else None,
     )
     return Refinement(
         environment,
         agent,
         learner,
-        Reenactor(agent.model, belief, labels.scale, rates, params.label),
+        reenactor,
         known,
         labels,
         labeller,

@@ -87,6 +87,6 @@ def make_labeller(
     return LikenessLabels(standing, scale, rates, transport_likeness(settings))
 
 
-def load_policy(path: Path, name: str, task: str) -> Policy:
-    """Read a rival's policy; one of another rival or task is a ``UserError``."""
-    return read_policy(path, name, task, POLICIES[name])
+def load_policy(path: Path, name: str, task: str, dims: tuple[int, int] | None = None) -> Policy:
+    """Read a rival's policy; one of another rival, task or ``dims`` (D and A, where known) is a ``UserError``."""
+    return read_policy(path, name, task, POLICIES[name], dims)

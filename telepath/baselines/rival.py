@@ -96,13 +96,28 @@ def save_policy(path: Path, name: str, task: str, artefact: dict[str, Any]) -> N
     save_state(path, {"rival": name, "task": task} | artefact, kind="rival")
 
 
-def read_policy(path: Path, name: str, task: str, build: Callable[[dict[str, Any], Path], Policy]) -> Policy:
-    """Read a rival's policy and ``build`` it from its artefact; one of another rival or task is a ``UserError``."""
+def read_policy(
+    path: Path,
+    name: str,
+    task: str,
+    build: Callable[[dict[str, Any], Path], Policy],
+    dims: tuple[int, int] | None = None,
+) -> Policy:
+    """Read a rival's policy and ``build`` it from its artefact; one of another rival, task or ``dims`` (D and A, where
+    they are known) is a ``UserError``.
+    """
     stored = load_state(path, kind="rival")
     try:
         found = f"{stored['rival']} for {stored['task']}"
         if found == f"{name} for {task}":
-            return build(stored, path)
+            policy = build(stored, path)
+            if dims is not None:
+                # Its agent says what it is for, or the source's that it adapts; one that has neither says so itself.
+                told = stored.get("agent", stored.get("source", stored))
+                if (sizes := (told["observation_dim"], told["action_dim"])) != dims:
+                    what = f"a policy for other dimensions ({one_line(sizes)}, not {dims})"
+                    raise UserError(f"{path}: holds {what}; run `make rivals` to remake it")
+            return policy
     except UserError:
         raise
     except Exception as error:

@@ -58,14 +58,32 @@ class Agent(nn.Module):
         }
 
     @classmethod
-    def load(cls, path: Path, task: str, observation: ObservationKind = "state") -> "Agent":
-        """Read an agent; one of another task, or that observes something else, is a ``UserError``."""
+    def load(
+        cls,
+        path: Path,
+        task: str,
+        observation: ObservationKind = "state",
+        dims: tuple[Observation | int, int] | None = None,
+    ) -> "Agent":
+        """Read an agent; one of another task, or that observes something else, is a ``UserError``.
+
+        dims: what is observed (D, if it is the state) and A, where they are known.
+        """
         agent = cls.from_artefact(load_state(path, kind="agent"), path)
         if agent.task != task:
             raise UserError(f"{path}: holds an agent for {agent.task}, not {task}; run `dvc repro` to remake it")
         if (found := agent.model.observation.kind) != observation:
             raise UserError(f"{path}: holds an agent that observes {found}, not {observation}; run `dvc repro`")
+        if dims is not None:
+            agent.demand(path, dims)
         return agent
+
+    def demand(self, path: Path, dims: tuple[Observation | int, int]) -> None:
+        """Raise ``UserError`` where it observes or does other things than ``dims``; ``path`` is where it was read."""
+        found = *self.model.observation, self.model.action_dim
+        wanted = *Observation.of(dims[0]), dims[1]
+        if found != wanted:
+            raise UserError(f"{path}: holds an agent for other dimensions ({found}, not {wanted}); run `dvc repro`")
 
     @classmethod
     def from_artefact(cls, stored: dict[str, Any], path: Path) -> "Agent":

@@ -20,6 +20,9 @@ from telepath.settings import ObservationKind
 HELDOUT_POLICIES = ("random", "zero_shot", "telepath")
 """Whose held-out episodes the index ``policy`` of the held-out arrays means."""
 
+JUDGED = ("source", "random", "zero_shot", "telepath")
+"""Whom the evaluation judges in any case."""
+
 FACTS = {
     "source_steps": int,
     "target_steps": int,
@@ -138,9 +141,17 @@ def read_facts(path: Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; {MEND}")
     for name, kind in FACTS.items():
-        if not isinstance(facts[name], kind):
+        value = facts[name]
+        if type(value) is not kind or not is_sensible(value):
             raise UserError(f"{path}: {name} is {one_line(repr(facts[name]))}, which cannot be; {MEND}")
     return facts
+
+
+def is_sensible(value: Any) -> bool:
+    """Whether a fact can be: a count, a duration above 0 or a list of names."""
+    if isinstance(value, list):
+        return all(isinstance(each, str) for each in value)
+    return value >= 0 if isinstance(value, int) else 0 < value < math.inf
 
 
 def read_reenactments(
@@ -161,12 +172,26 @@ def read_reenactments(
     } | ({"scale": "f1", "observation": "f3"} if observation == "state" else {"observation": "u5"})
     stored = load_arrays(labels, list(kinds))
     demand(labels, stored, kinds)
+    count, steps = stored["observation"].shape[:2]
+    path = stored["path"]
+    fit = [
+        count > 0,
+        len(stored["origin"]) == len(path) == len(stored["cost"]) == stored["history"].shape[1] == count,
+        len(stored["history"]) > 0,
+        path.shape[1] > 0 and path.shape[2] == 2 and (path >= 0).all() and (path < (reference, steps)).all(),
+        observation != "state" or (stored["scale"] > 0).all(),
+    ]
+    if not all(fit):
+        raise UserError(f"{labels}: its re-enactments do not fit each other; {MEND}")
     episodes = load_episodes(source_episodes, rewarded=True)
     try:
+        if (stored["origin"] < 0).any():
+            raise IndexError
         segments = cut_segments(episodes, stored["origin"], prefix, reference, source_repeat)
     except (IndexError, ValueError):
         raise UserError(f"{labels}: holds labels of other source episodes; run `dvc repro`") from None
-    if segments.reference.shape[2:] != stored["observation"].shape[2:]:
+    fits = segments.reference.shape[2:] == stored["observation"].shape[2:]
+    if not fits or (observation == "state" and segments.reference.shape[2:] != stored["scale"].shape):
         raise UserError(f"{labels}: holds labels of another task; run `dvc repro` to remake it")
     return Reenactments(
         segments.reference,
@@ -207,7 +232,26 @@ def read_heldout(path: Path) -> dict[str, Array]:
     demand(path, arrays, kinds)
     if len({len(array) for array in arrays.values()}) != 1:
         raise UserError(f"{path}: its arrays differ in length; {MEND}")
+    if set(arrays["policy"].tolist()) != set(range(len(HELDOUT_POLICIES))):
+        raise UserError(f"{path}: policy holds other numbers than 0 to {len(HELDOUT_POLICIES) - 1}, or not all; {MEND}")
     return arrays
+
+
+def read_returns(path: Path, agents: Sequence[str]) -> pd.DataFrame:
+    """True returns of these agents, and of others that are known: each one of the same episodes.
+
+    Where no agent needs to be in it, the table may be empty.
+    """
+    table = read_table(path, ("agent", "episode", "return", "divergences"), rows=bool(agents))
+    episodes = {str(agent): sorted(lot["episode"].tolist()) for agent, lot in table.groupby("agent")}
+    if missing := [agent for agent in agents if agent not in episodes]:
+        raise UserError(f"{path}: has no returns of {', '.join(missing)}; {MEND}")
+    if unknown := [agent for agent in episodes if agent not in NAMES]:
+        raise UserError(f"{path}: has returns of {one_line(unknown[0])}, whom nobody knows; {MEND}")
+    longest = max(map(len, episodes.values()), default=0)
+    if any(numbers != list(range(longest)) for numbers in episodes.values()):
+        raise UserError(f"{path}: its agents were not judged on the same episodes; {MEND}")
+    return table
 
 
 def heldout_of(heldout: dict[str, Array], policy: str) -> dict[str, Array]:
@@ -231,20 +275,30 @@ def read_evidence(
     costs: dict[str, Cost],
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
-    curve, returns = ("steps", "updates", "return", "divergences"), ("agent", "episode", "return", "divergences")
-    judged = [read_table(path, returns) for path in (evaluation / "returns.csv", oracle_returns)]
-    judged.append(read_table(pada_returns, returns, rows=False))
+    curve = ("steps", "updates", "return", "divergences")
+    judged = [
+        read_returns(evaluation / "returns.csv", JUDGED),
+        read_returns(oracle_returns, ["oracle"]),
+        read_returns(pada_returns, []),
+    ]
+    rounds = read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high", "divergences"))
+    known = read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped"))
+    if sorted(rounds["round"]) != list(range(len(known))) or sorted(known["round"]) != list(range(len(known))):
+        raise UserError(f"{evaluation / 'rounds.csv'}: has other rounds than {diary}; {MEND}")
+    told = read_facts(facts)
+    if reenactments.reference.ndim == 3 and len(told["observation_names"]) != reenactments.reference.shape[-1]:
+        raise UserError(f"{facts}: observation_names has other entries than the states of the labels; {MEND}")
     return Evidence(
         read_table(source_curve, curve),
         read_table(oracle_curve, curve),
         read_table(pada_curve, ("steps", "divergences"), rows=False),
-        read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped")),
+        known,
         pd.concat(judged, ignore_index=True),
-        read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high", "divergences")),
+        rounds,
         read_heldout(evaluation / "heldout.npz"),
         read_table(evaluation / "gap.csv", ("seconds", "divergence")),
         read_table(evaluation / "null.csv", ("cost",))["cost"].to_numpy(np.float64),
-        read_facts(facts),
+        told,
         reenactments,
         film,
         costs,

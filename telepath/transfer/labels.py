@@ -90,10 +90,15 @@ class Labels(NamedTuple):
             fits = scale.basis.shape[0] == len(scale.mean) == INPUTS and scale.spread > 0
         else:
             scale = FrameScale(stored["scale"])
-            fits = scale.inverse.shape == observation.shape
+            fits = scale.inverse.shape == observation.shape and (scale.inverse > 0).all()
         count, total = len(stored["origin"]), sum(len(e) for e in exploration)
+        steps = stored["observation"].shape[1]
         fit = [
             fits,
+            count > 0,
+            stored["actions"].shape[1:] == (steps, exploration[0].action.shape[1]),
+            stored["rate"].shape[1] == stored["coverage"].shape[1] == steps,
+            stored["path"].shape[2] == 2 and (stored["path"] >= 0).all() and (stored["path"][..., 1] < steps).all(),
             stored["length"].tolist() == [len(e) for e in exploration],
             len(stored["replay_rate"]) == len(stored["replay_confidence"]) == total,
             stored["origin"].shape[1] == 2,
@@ -102,7 +107,7 @@ class Labels(NamedTuple):
             all(len(stored[name]) == count for name in Alignments._fields if name != "history"),
         ]
         if not all(fit):
-            raise UserError(f"{path}: holds labels for other exploration data; run `dvc repro` to remake it")
+            raise UserError(f"{path}: holds labels for other exploration data, or none; run `dvc repro` to remake it")
         cuts = np.cumsum(stored["length"])[:-1]
         replay = [
             ReplayLabels(rate, confidence)
@@ -112,6 +117,16 @@ class Labels(NamedTuple):
         ]
         alignments = Alignments(*(stored[name] for name in Alignments._fields))
         return Labels(scale, stored["origin"], alignments, replay, float(stored["tau"]))
+
+    def demand(self, path: Path, reenactor: Reenactor) -> None:
+        """Raise ``UserError`` where they are none of this model's, or of other lengths; ``path`` is where they were
+        read.
+        """
+        found, wanted = self.alignments, (reenactor.model.feature_dim, reenactor.length)
+        if (found.noise.shape[1], found.actions.shape[1]) != wanted:
+            raise UserError(f"{path}: holds re-enactments of another model or length; run `dvc repro` to remake it")
+        if not (found.path[..., 0] < reenactor.settings.reference).all():
+            raise UserError(f"{path}: path matches records that no reference has; run `dvc repro` to remake it")
 
 
 def label(

@@ -1,12 +1,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from telepath.episodes import Episode, save_arrays, save_episodes
+from telepath.episodes import Array, Episode, load_arrays, save_arrays, save_episodes
 from telepath.errors import UserError
 from telepath.evaluation.evidence import Evidence, Film, heldout_of, read_evidence, read_film, read_reenactments
 
@@ -77,6 +78,53 @@ def test_a_broken_file_is_named(
     assert "\n" not in message
 
 
+def without(table: pd.DataFrame, agent: str) -> pd.DataFrame:
+    return table[table["agent"] != agent]
+
+
+@pytest.mark.parametrize(
+    ("change", "file", "says"),
+    [
+        (lambda e: {"facts": e.facts | {"frame_seconds": float("nan")}}, "facts.json", "frame_seconds is nan"),
+        (lambda e: {"facts": e.facts | {"frame_seconds": 0.0}}, "facts.json", "frame_seconds is 0.0"),
+        (lambda e: {"facts": e.facts | {"target_steps": True}}, "facts.json", "target_steps is True"),
+        (lambda e: {"facts": e.facts | {"observation_names": [1] * 8}}, "facts.json", "observation_names is"),
+        (lambda e: {"facts": e.facts | {"observation_names": ["a"]}}, "facts.json", "other entries than the states"),
+        (lambda e: {"returns": without(e.returns, "zero_shot")}, "returns.csv", "has no returns of zero_shot"),
+        (lambda e: {"returns": without(e.returns, "random")}, "returns.csv", "has no returns of random"),
+        (
+            lambda e: {"returns": without(e.returns, "oracle")},
+            "oracle_returns.csv",
+            "has no rows",
+        ),
+        (
+            lambda e: {"returns": e.returns.replace({"agent": {"action_hold": "nobody"}})},
+            "returns.csv",
+            "has returns of nobody",
+        ),
+        (lambda e: {"returns": e.returns.iloc[1:]}, "returns.csv", "not judged on the same episodes"),
+        (lambda e: {"rounds": e.rounds.iloc[1:]}, "rounds.csv", "has other rounds than"),
+        (
+            lambda e: {"heldout": e.heldout | {"policy": np.full_like(e.heldout["policy"], 7)}},
+            "heldout.npz",
+            "policy holds other numbers",
+        ),
+    ],
+)
+def test_evidence_that_cannot_be_is_named(
+    make_evidence: Callable[..., Evidence],
+    tmp_path: Path,
+    change: Callable[[Evidence], dict[str, Any]],
+    file: str,
+    says: str,
+) -> None:
+    made = make_evidence()
+    files = save(made._replace(**change(made)), tmp_path)
+    with pytest.raises(UserError, match=says) as caught:
+        read_evidence(**files, reenactments=made.reenactments, film=made.film, costs=made.costs)
+    assert str(caught.value).startswith(f"{tmp_path / file}: ")
+
+
 def save_labels(path: Path, origin: list[tuple[int, int]], dimensions: int) -> None:
     count = len(origin)
     save_arrays(
@@ -126,6 +174,42 @@ def test_labels_of_another_run_are_refused(
     save_labels(labels, origin, dimensions)
     save_counting_episodes(episodes)
     with pytest.raises(UserError, match=says):
+        read_reenactments(labels, episodes, prefix=3, reference=4, source_repeat=6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": np.full((2, 8, 2), 5, np.int32)},
+        {"path": np.full((2, 8, 2), -1, np.int32)},
+        {"path": np.zeros((2, 0, 2), np.int32)},
+        {"observation": np.zeros((1, 5, 2), np.float32)},
+        {"observation": np.zeros((2, 0, 2), np.float32)},
+        {"cost": np.zeros(1, np.float32)},
+        {"history": np.zeros((0, 2), np.float32)},
+        {"scale": np.zeros(2, np.float32)},
+        {"scale": np.ones(3, np.float32)},
+        {"origin": np.array([(0, 3), (-1, 7)])},
+        {
+            name: np.empty((0, *shape), kind)
+            for name, shape, kind in (
+                ("origin", (2,), np.int64),
+                ("observation", (5, 2), np.float32),
+                ("path", (8, 2), np.int32),
+                ("cost", (), np.float32),
+            )
+        }
+        | {"history": np.empty((2, 0), np.float32)},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_re_enactments_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, Array]) -> None:
+    labels, episodes = tmp_path / "labels.npz", tmp_path / "episodes.npz"
+    save_labels(labels, [(0, 3), (1, 7)], 2)
+    save_counting_episodes(episodes)
+    names = ("origin", "observation", "path", "cost", "history", "scale", "tau")
+    save_arrays(labels, load_arrays(labels, names) | change)
+    with pytest.raises(UserError, match=rf"^{labels}: "):
         read_reenactments(labels, episodes, prefix=3, reference=4, source_repeat=6)
 
 

@@ -57,7 +57,7 @@ FRAME_LABELS |= Projection(np.zeros(INPUTS, np.float32), np.zeros((INPUTS, 2), n
 FRAME_LABELS |= {"observation": np.zeros((3, 4, *FRAMES.shape), np.uint8), "length": np.array([3, 3])}
 FRAME_LABELS |= {name: np.zeros(6, np.float32) for name in ("replay_rate", "replay_confidence")}
 HELDOUT = {name: np.zeros(3, np.float32) for name in ("true", "inferred", "predicted", "confidence")}
-HELDOUT["policy"] = np.zeros(3, np.int32)
+HELDOUT["policy"] = np.arange(3, dtype=np.int32)
 FACTS = {"source_steps": 3, "target_steps": 4, "target_divergences": 0}
 FACTS |= {"observation_names": ["a", "b"], "frame_seconds": 0.02}
 FILM = {"missing": "", "agents": ["telepath"], "episode": 3, "seconds": 8.0, "misfit": 0.01}
@@ -120,7 +120,11 @@ KINDS = [
         lambda path: Agent.load(path, "point", "pixels"),
     ),
     Kind("belief", save_belief, lambda path: BeliefNet.load(path, agent().model, BELIEF)),
-    Kind("policies", lambda path: save_state(path, policies(), kind="policies"), lambda path: read_policies(path, 1)),
+    Kind(
+        "policies",
+        lambda path: save_state(path, policies(), kind="policies"),
+        lambda path: read_policies(path, 1, (2, 1)),
+    ),
     Kind(
         "rival",
         lambda path: save_state(path, rival(), kind="rival"),

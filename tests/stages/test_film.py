@@ -81,7 +81,7 @@ def test_a_film_that_was_killed_takes_up_what_it_has(
         rng = np.random.default_rng(environment.action_repeat)
         return Take(rng.integers(0, 255, (3, 176, 176, 3), np.uint8), rng.random(3), np.arange(3))
 
-    def load(path: Path, task: str, kind: str) -> Agent:
+    def load(path: Path, task: str, kind: str, dims: object) -> Agent:
         return Agent(task, 8, 2, small)
 
     monkeypatch.setattr(film, "find_backend", lambda: "none")
