@@ -8,11 +8,13 @@ again.
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
 
 from stages.artefacts import RECORDS
+from telepath.errors import UserError
 from telepath.files import write_atomically
 
 LOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
@@ -56,8 +58,20 @@ def restore(path: Path) -> bool:
     return True
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Mend them all."""
     for lock in LOCKS:
         unlock(lock)
     for record in RECORDS:
         restore(record)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"telepath: unlock: {error}")
+    except OSError as error:
+        sys.exit(
+            f"telepath: unlock: {error.filename}: {error.strerror}; free the name, or make it readable and writable"
+        )

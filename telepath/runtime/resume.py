@@ -174,9 +174,9 @@ def acquire(path: Path, patience: float = 0.0, work: str = "the same stage with 
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            continue  # its owner removed the folder between the two calls
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and time.monotonic() - begin < PATIENCE:
+                continue  # its owner removed the folder between the two calls
             raise UserError(f"{path}: {unwritable(error)}") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,19 @@ def test_a_broken_record_of_dvc_s_is_restored_and_a_whole_one_stays(tmp_path: Pa
         assert restore(path)
         assert path.exists() == committed
         assert not committed or path.read_text() == LOCKED
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
+def test_a_folder_in_the_place_of_one_is_named(tmp_path: Path, name: str) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / name).mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "stages.unlock"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"telepath: unlock: {name}: Is a directory; free the name")
 
 
 def test_a_broken_lock_of_dvc_s_goes_and_a_whole_one_stays(tmp_path: Path) -> None:

@@ -136,6 +136,16 @@ def test_where_no_folder_can_be(tmp_path: Path) -> None:
         pass
 
 
+def test_where_a_folder_is_refused_as_if_it_were_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(path: Path, **options: bool) -> None:  # as /proc does it
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", nowhere)
+    monkeypatch.setattr("telepath.runtime.resume.PATIENCE", 0.1)
+    with pytest.raises(UserError, match=r"lock: cannot be written \(No such file"), Scratch(tmp_path / "s"):
+        pass
+
+
 def test_blocks_may_be_nested_and_the_last_one_gives_the_lock_back(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     scratch = Scratch(folder)
