@@ -1,9 +1,11 @@
 """The whole pipeline from pixels, in time slots: what one slot leaves unfinished, the same command goes on with.
 
     python -m benchmarks.pixels --task ball_in_cup-catch --minutes 10 [--source-only] [--size small] [--seed 0]
+        [--repeats 2 1]
 
 It runs in a workspace of its own under .telepath/benchmark and shares this project's DVC cache and checkpoints. Curves
-and metrics are in reports/pixels/TASK-SIZE, as far as there are any, after every slot. ``small`` is for a CPU, about an
+and metrics are in reports/pixels/TASK-SIZE, as far as there are any, after every slot. ``--repeats``: the action
+repeats of source and target, where they are not those of the benchmark's gap of rates. ``small`` is for a CPU, about an
 hour of one idle core for ball_in_cup-catch; ``full``, Dreamer's sizes, is for a GPU, with TELEPATH_HALF=1 for bfloat16
 convolutions.
 """
@@ -65,9 +67,9 @@ KEPT = (
 """What a finished pipeline leaves behind."""
 
 
-def overrides(task: str, size: str, seed: int) -> dict[str, Any]:
-    """What differs from the params.yaml at hand: dotted keys."""
-    source, target = RATES[task]
+def overrides(task: str, repeats: tuple[int, int], size: str, seed: int) -> dict[str, Any]:
+    """What differs from the params.yaml at hand, dotted keys; ``repeats`` of source and target."""
+    source, target = repeats
     return {
         "task": task,
         f"tasks.{task}.action_repeat": source,
@@ -108,12 +110,14 @@ def main() -> None:
     parser.add_argument("--source-only", action="store_true")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, nargs=2, metavar=("SOURCE", "TARGET"))
     asked = parser.parse_args()
+    repeats = tuple(asked.repeats or RATES[asked.task])
     stop_on_signals()
     begin, over = time.monotonic(), threading.Timer(60 * asked.minutes, STOP.set)
     over.daemon = True
     over.start()
-    changed = overrides(asked.task, asked.size, asked.seed)
+    changed = overrides(asked.task, repeats, asked.size, asked.seed)
     workspace = Workspace("pixels", THREADS.read(min(2, usable_cpus())))
     workspace.set(changed)
     failure = ""
@@ -127,7 +131,8 @@ def main() -> None:
             failure = "" if STOP.is_set() else str(error)
         except KeyboardInterrupt:
             STOP.set()  # and the pool waits until dvc has ended
-    out = ROOT / "reports" / "pixels" / f"{asked.task}-{asked.size}"
+    name = "-".join([asked.task, asked.size, *(map(str, repeats) if repeats != RATES[asked.task] else [])])
+    out = ROOT / "reports" / "pixels" / name
     try:
         collect(workspace.folder, out, time.monotonic() - begin, changed)
     except UserError as error:

@@ -127,7 +127,7 @@ def test_without_opengl_a_pixel_run_ends_at_once_in_one_line(project: Path, monk
 @pytest.mark.parametrize("size", ["small", "full"])
 def test_the_benchmark_s_settings_are_valid(project: Path, size: str) -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for key, value in overrides("walker-walk", size, 1).items():
+    for key, value in overrides("walker-walk", (2, 1), size, 1).items():
         *path, leaf = key.split(".")
         node = settings
         for part in path:
@@ -135,4 +135,6 @@ def test_the_benchmark_s_settings_are_valid(project: Path, size: str) -> None:
         assert leaf in node, key
         node[leaf] = value
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
-    assert load(project / "params.yaml").observation == "pixels"
+    params = load(project / "params.yaml")
+    assert params.observation == "pixels"
+    assert (params.tasks["walker-walk"].action_repeat, params.gap.action_repeat) == (2, 1)
