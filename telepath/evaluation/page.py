@@ -316,16 +316,15 @@ def spent(steps: int, action_repeat: int, log: pd.DataFrame) -> list[str]:
 def labels(findings: Findings, evidence: Evidence) -> str:
     """Correlations, bias and alignment cost."""
     held, found, metrics = evidence.heldout, evidence.reenactments, findings.metrics
-    told = [f"{NAMES[policy]} {r:.2f}" for policy, r in findings.labels.items() if r is not None]
-    constant = [NAMES[policy] for policy, r in findings.labels.items() if r is None]
-    if constant:
-        told.append(f"the constant reward of {' and '.join(constant)} with nothing")
+    told = ", ".join(f"{NAMES[policy]} {r:.2f}" for policy, r in findings.labels.items() if r is not None)
+    constant = " and ".join(NAMES[policy] for policy, r in findings.labels.items() if r is None)
+    each = "; ".join(filter(None, (told, constant and f"{constant}: undefined, the true reward never changes")))
     true, inferred = float(np.mean(held["true"])), float(np.mean(held["inferred"]))
     bias = f" In total, {share(inferred / true)} of the true reward was inferred." if true > 0 else ""
     first, last = np.median(found.history[0]), np.median(found.cost)
     return (
         f"On {len(held['true']):,} held-out target steps, the inferred reward correlates "
-        f"{number(metrics['label_correlation'])} with the true one ({', '.join(told)}). The reward head of "
+        f"{number(metrics['label_correlation'])} with the true one ({each}). The reward head of "
         f"the best trained round correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
         f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
         f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a path cell (squared "
