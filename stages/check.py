@@ -48,9 +48,17 @@ def main(params: Params, context: Context) -> None:
             source.episode_steps - 1,
         ),
     }
+    if params.observation == "state":  # PADA knows no other
+        whole = (task.explore_steps + task.refine_steps) // target.episode_steps * target.episode_steps
+        needs["rivals.pada.first_steps"] = params.rivals.pada.first_steps, whole - 1
     for key, (records, most) in needs.items():
         if records > most:
             raise UserError(f"params.yaml: {key}: {records} steps, but episodes allow {most:g} at most; choose fewer")
+    if params.evaluate.heldout_episodes > params.evaluate.episodes:
+        raise UserError(
+            f"params.yaml: evaluate.heldout_episodes: {params.evaluate.heldout_episodes}, but no more than "
+            f"{params.evaluate.episodes} evaluate.episodes are judged; choose fewer"
+        )
     if episodes_per_round(task.refine_steps, target.episode_steps, params.target) < 1:
         finals = params.target.finalists * params.target.final_episodes
         least = (params.target.rounds + finals) * target.episode_steps

@@ -47,6 +47,10 @@ SETTINGS = Path("params.yaml")
 LOCKS = Path(".telepath") / "locks"
 FAILED = 1
 
+# MuJoCo reads it when it is imported, and ends in a traceback where it says nothing that MuJoCo knows. Stages ask
+# TELEPATH_GL alone.
+os.environ["MUJOCO_GL"] = "disabled"
+
 
 # -- running -----------------------------------------------------------------------------------------------
 
@@ -220,8 +224,9 @@ def stage_name(main: Main) -> str:
 
 
 def end(name: str, message: str, status: int) -> NoReturn:
-    """Say why in one line and exit."""
-    print(f"telepath: {name}: {message}", file=sys.stderr, flush=True)
+    """Say why in one line, where there is anybody to be told, and exit."""
+    with contextlib.suppress(OSError):  # nobody reads it any more, or the disk that it goes to is full
+        print(f"telepath: {name}: {message}", file=sys.stderr, flush=True)
     # `from None`, because the traceback of something that the user can mend only hides the message.
     raise SystemExit(status) from None
 

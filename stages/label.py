@@ -9,7 +9,7 @@ from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Reenactor
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
-from telepath.envs.suite import frame_seconds
+from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
 from telepath.runtime.device import training_device
 from telepath.runtime.environment import EXECUTOR
@@ -19,13 +19,14 @@ from telepath.transfer.labels import HERE, label
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
     where = EXECUTOR.read(HERE)
-    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation)
-    dims = agent.model.observation, agent.model.action_dim
+    target = Environment(params.task, params.gap.action_repeat, params.seed.target, observation=params.observation)
+    dims = target.observation, target.action_dim
+    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims)
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     device = training_device(frames=agent.model.observation.has_frames)
     belief = BeliefNet.load(BELIEF, agent.to(device).model, params.belief).to(device)
-    rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, frame_seconds(params.task))
+    rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, target.frame_seconds)
     scale = scale_for(agent.model.observation, source + exploration)
     reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
     pool = SourcePool(source, scale, rates, params.label.match)

@@ -6,19 +6,20 @@ from telepath.alignment.belief import BeliefTraining
 from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.replay import Replay
-from telepath.envs.suite import frame_seconds
+from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
 from telepath.runtime.store import save_state
 
 
 def main(params: Params, context: Context) -> None:
     """Train and save."""
-    step_seconds = params.gap.action_repeat * frame_seconds(params.task)
-    model = Agent.load(EXPLORED_AGENT, params.task, params.observation).model
+    target = Environment(params.task, params.gap.action_repeat, params.seed.target, observation=params.observation)
+    dims = target.observation, target.action_dim
+    model = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims).model
     training = BeliefTraining(
         model,
-        Replay(load_episodes(EXPLORATION, rewarded=False, dims=(model.observation, model.action_dim))),
-        step_seconds,
+        Replay(load_episodes(EXPLORATION, rewarded=False, dims=dims)),
+        target.step_seconds,
         params.belief,
         params.seed.target,
     )

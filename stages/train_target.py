@@ -61,7 +61,7 @@ def prepare(
         labels = labels._replace(replay=[labeller.label(episode) for episode in exploration])
     rng = np.random.default_rng(seed)
     known = Knowledge(
-        segments_of(labels, source, params.label, task.action_repeat),
+        segments_of(LABELS, labels, source, params.label, task.action_repeat),
         choose_frames(source, params.target.frames, params.label.prefix, task.action_repeat, rng),
         Agent.load(SOURCE_AGENT, params.task, params.observation, dims)
         if params.setting == "with source agent"

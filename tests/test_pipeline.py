@@ -78,13 +78,16 @@ class TestPipeline:
     def test_nothing_changed_nothing_runs(self, project: Project) -> None:
         assert project.repro() == set()
 
-    def test_every_stage_run_twice_leaves_the_same_bytes(self, project: Project) -> None:
-        # The second time all in one process: no stage depends on what another one left in memory, either.
+    @pytest.mark.parametrize("threads", ["1", "2"])
+    def test_every_stage_run_again_leaves_the_same_bytes(self, project: Project, threads: str) -> None:
+        # Again all in one process: no stage depends on what another one left in memory, either.
         whole = digests(project.folder)
         for name in ("data", "reports"):
             shutil.rmtree(project.folder / name)
         stages = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
-        project.run(sys.executable, "-c", AGAIN, *stages)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(project.environment, "TELEPATH_THREADS", threads)
+            project.run(sys.executable, "-c", AGAIN, *stages)
         again = digests(project.folder)
         assert {name for name in whole.keys() | again.keys() if whole.get(name) != again.get(name)} == set()
         assert len(whole) > 20
@@ -105,6 +108,12 @@ class TestPipeline:
         project.run("dvc", "repro", "-f", "-s", "film")
         project.repro()
         assert film.exists() == ("film/film.gif" in page.read_text())
+
+    def test_a_word_that_mujoco_does_not_know_is_nothing_to_a_stage(self, project: Project) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(project.environment, "MUJOCO_GL", "nonsense")
+            project.run("dvc", "repro", "-f", "-s", "check")
+        assert project.repro() == set()
 
     def test_a_comment_reruns_nothing(self, project: Project) -> None:
         path = project.folder / "params.yaml"

@@ -45,7 +45,7 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
     target_step = frame * params.gap.action_repeat
     levels = {agent: interval.mean for agent, interval in findings.intervals.items()}
     found, last = evidence.reenactments, HELDOUT_POLICIES[-1]
-    episode = len(heldout_of(evidence.heldout, last)["true"]) // params.evaluate.heldout_episodes
+    episode = max(1, len(heldout_of(evidence.heldout, last)["true"]) // params.evaluate.heldout_episodes)
     figures.learning_curves(
         evidence.source_curve,
         evidence.oracle_curve,

@@ -75,7 +75,8 @@ def _in_processes(function: Callable, shared: Any, items: Mapping[int, Any], pro
         raise UserError(f"{EXECUTOR.name}: {why}; {KEPT}, perhaps with fewer") from None
     finally:
         # Not asked to leave: one that was killed while it waited for work holds the lock that the others wait for.
-        for worker in workers:
+        # Whoever is stopped before they were counted has not yet had the time to start processes of another kind.
+        for worker in workers or set(multiprocessing.active_children()) - others:
             worker.terminate()
         pool.shutdown(cancel_futures=True)
 

@@ -174,12 +174,18 @@ def align_chunk(shared: tuple[Reenactor, Actor | None], chunk: tuple[Segments, A
     return reenactor.align(segments, seeds, actor)
 
 
-def segments_of(labels: Labels, source: list[Episode], settings: LabelSettings, source_repeat: int) -> Segments:
-    """The segments that were labelled, cut anew from the source episodes; ``UserError`` where those are others."""
+def segments_of(
+    path: Path, labels: Labels, source: list[Episode], settings: LabelSettings, source_repeat: int
+) -> Segments:
+    """The segments that were labelled, cut anew from the source episodes; ``UserError`` where those are others.
+
+    path: where the labels were read.
+    """
     number, last = labels.origin.T
     lengths = np.array([len(episode) for episode in source])
-    if not (number < len(source)).all() or not (number >= 0).all():
-        raise UserError("the labels belong to other source episodes; run `dvc repro` to remake them")
-    if not ((settings.prefix - 1 <= last) & (last + settings.reference < lengths[number])).all():
-        raise UserError("the labels belong to other source episodes; run `dvc repro` to remake them")
+    known = (number >= 0) & (number < len(source))
+    if known.all():
+        known = (settings.prefix - 1 <= last) & (last + settings.reference < lengths[number])
+    if not known.all():
+        raise UserError(f"{path}: holds labels of other source episodes; run `dvc repro` to remake it")
     return cut_segments(source, labels.origin, settings.prefix, settings.reference, source_repeat)

@@ -45,6 +45,9 @@ ROLLOUTS = 512
 SEARCHED = 8
 """Arrays as large as a population of action sequences that a search holds."""
 
+NETWORKS = 3
+"""PADA's: of the deviation, the source's dynamics where they are learned, and the clone."""
+
 
 Shares = dict[str, float]
 """Bytes, by the setting that they grow with."""
@@ -81,6 +84,7 @@ def memory_needs(
         "oracle": base | oracle | learning(params, rates),
         "labelling": base | at_home | explored | labelling(params, observation_dim, action_dim, rates),
         "evaluation": base | at_home | explored | judging(params, record / COPIES * records),
+        "PADA": base | at_home | explored | refined | adapting(params, observation_dim, action_dim),
     }
 
 
@@ -150,6 +154,25 @@ def believing(params: Params, observation_dim: int) -> Shares:
     return {
         "belief.subsets x frames": FLOAT * TRACES * belief.subsets * belief.frames * (belief.hidden + observation_dim),
         "belief.batch x length": FLOAT * TRACES * belief.batch * sequence,
+    }
+
+
+def adapting(params: Params, observation_dim: int, action_dim: int) -> Shares:
+    """PADA's networks and their copies, an update, and the search for an action in all episodes that it is judged in.
+
+    Its pairs are as many as the steps, which are counted by themselves.
+    """
+    pada = params.rivals.pada
+    ends = 2 * (observation_dim + action_dim)
+    row = 2 * pada.hidden + ends
+    return {
+        "rivals.pada.hidden": (TRAINED + COPIES) * FLOAT * NETWORKS * pada.hidden * (pada.hidden + ends),
+        "rivals.pada.batch": FLOAT * TRACES * pada.batch * row,
+        "rivals.pada.cem.population x evaluate.episodes": FLOAT
+        * COPIES
+        * pada.cem.population
+        * params.evaluate.episodes
+        * row,
     }
 
 

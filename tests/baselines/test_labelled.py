@@ -1,6 +1,7 @@
 """The target agent refined on a rival's labels: only the labels differ, and nothing reads the target's reward."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def refine(request: pytest.FixtureRequest, tiny: Params) -> Callable[[], Refinem
             BeliefLearner(transfer.belief, transfer.agent.model, tiny.belief, 0.1, np.random.default_rng(0)),
             transfer.reenactor,
             Knowledge(
-                segments_of(labels, transfer.source, tiny.label, 2),
+                segments_of(Path("labels"), labels, transfer.source, tiny.label, 2),
                 choose_frames(transfer.source, 20, 3, 2, np.random.default_rng(0)),
                 None,
             ),

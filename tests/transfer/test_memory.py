@@ -115,6 +115,7 @@ def test_frames_are_counted_as_they_are_kept(params: Params) -> None:
         ("target.imagined_batch", 10**8),
         ("target.frames", 10**8),
         ("evaluate.episodes", 10**4),
+        ("rivals.pada.hidden", 10**4),
     ],
 )
 def test_what_no_machine_has_is_refused(params: Params, key: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +144,8 @@ def test_wide_convolutions_are_refused(params: Params, depth: int, monkeypatch: 
         ("label.slack", 50.0, "label.prefix + label.reference x (1 + label.slack): "),
         ("label.match.slack", 50.0, "label.match.window x (1 + label.match.slack): "),
         ("oracle.step_multiple", 1e6, "oracle.step_multiple: oracle would need"),
+        ("evaluate.heldout_episodes", 21, "evaluate.heldout_episodes: 21, but no more than 20 evaluate.episodes"),
+        ("rivals.pada.first_steps", 14696, "rivals.pada.first_steps: 14696 steps, but episodes allow 14695"),
     ],
 )
 def test_lengths_beyond_an_episode_are_refused(
@@ -172,7 +175,13 @@ def test_the_check_tells_it_and_leaves_nothing_when_it_refuses(
 
 
 def test_no_stage_of_the_last_run_took_more_than_is_said(params: Params) -> None:
-    names = {"source": "train_source", "target": "train_target", "oracle": "train_oracle", "labelling": "label"}
+    names = {
+        "source": "train_source",
+        "target": "train_target",
+        "oracle": "train_oracle",
+        "labelling": "label",
+        "PADA": "train_pada",
+    }
     taken = pd.read_csv(ROOT / "costs.csv").set_index("stage")["mebibytes"] * 2**20
     environment = target_environment(params.task, params.gap, 0, rewarded=False)
     rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, environment.frame_seconds)

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead
 from telepath.envs.rollout import seed_episodes
+from telepath.episodes import Episode
 from telepath.errors import UserError
 from telepath.settings import DreamerSettings
 from telepath.transfer.knowledge import Knowledge
@@ -80,7 +82,7 @@ class Transfer:
         labels = self.label()
         learner = BeliefLearner(self.belief, self.agent.model, self.tiny.belief, 0.1, np.random.default_rng(0))
         known = Knowledge(
-            segments_of(labels, self.source, self.tiny.label, 2),
+            segments_of(Path("labels"), labels, self.source, self.tiny.label, 2),
             choose_frames(self.source, 20, 3, 2, np.random.default_rng(0)),
             source_agent,
         )
@@ -133,10 +135,20 @@ def test_labels_come_back_from_disk_and_fit_only_their_data(tiny: Params, tmp_pa
         Labels.load(tmp_path / "labels.npz", transfer.exploration[:2], 2)
 
 
+def test_labels_of_segments_that_no_source_has_are_refused(tiny: Params) -> None:
+    transfer = Transfer(tiny)
+    labels = transfer.label()
+    last = tiny.label.prefix
+    cut = [Episode(e.observation[:last], e.action[:last], e.reward[:last], False) for e in transfer.source]  # type: ignore[index]
+    for source in (transfer.source[:0], cut):
+        with pytest.raises(UserError, match=r"^labels\.npz: holds labels of other source episodes; run `dvc repro`"):
+            segments_of(Path("labels.npz"), labels, source, tiny.label, 2)
+
+
 def test_a_reenactment_is_the_imagination_of_its_stored_actions(tiny: Params) -> None:
     transfer = Transfer(tiny)
     labels = transfer.label()
-    segments = segments_of(labels, transfer.source, tiny.label, 2)
+    segments = segments_of(Path("labels"), labels, transfer.source, tiny.label, 2)
     again = transfer.reenactor.replay(segments, labels.alignments.noise, labels.alignments.actions)
     np.testing.assert_allclose(again.cost, labels.alignments.cost, rtol=1e-4)
     np.testing.assert_allclose(again.rate, labels.alignments.rate, atol=1e-4)
