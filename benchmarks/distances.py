@@ -83,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     params, rng = load(), np.random.default_rng(0)
-    dreamer = params.dreamer.model_copy(update={"reconstruction_scale": 1.0, "batch": 8})
+    dreamer = params.dreamer.model_copy(update={"batch": 8})
     environment = Environment(TASK, REPEAT, 0, rewarded=False, observation="pixels+state")
     dim, rates = environment.observation_dim, Rates(RATIO * REPEAT, REPEAT, environment.frame_seconds)
     both = [split(episode, dim) for episode in seed_episodes(environment, asked.episodes, 0)]

@@ -5,8 +5,8 @@
 
 It runs in a workspace of its own under .telepath/benchmark and shares this project's DVC cache and checkpoints. Curves
 and metrics are in reports/pixels/TASK-SIZE, as far as there are any, after every slot. ``--repeats``: the action
-repeats of source and target, where they are not those of the benchmark's gap of rates. ``small`` is for a CPU, about an
-hour of one idle core for ball_in_cup-catch; ``full``, Dreamer's sizes, is for a GPU, with TELEPATH_HALF=1 for bfloat16
+repeats of source and target, where they are not those of the benchmark's gap of rates. ``small`` is for a CPU, one
+to two hours of a core for ball_in_cup-catch; ``full``, Dreamer's sizes, is for a GPU, with TELEPATH_HALF=1 for bfloat16
 convolutions.
 """
 
@@ -31,7 +31,6 @@ from telepath.runtime.store import load_state
 
 COMMON: dict[str, Any] = {
     "observation": "pixels",
-    "dreamer.reconstruction_scale": 1.0,  # a frame has a thousand times the numbers of a state
     "evaluate.episodes": 10,
     "evaluate.curve_episodes": 3,
 }
@@ -39,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "dreamer.cnn_depth": 8,
         "dreamer.batch": 8,
-        "source.training.update_ratio": 0.4,
+        "source.training.update_ratio": 0.6,
         "label.distance": "latent",  # decoded frames would take a core's whole hour
     },
     "full": {
@@ -51,7 +50,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "dreamer.imagined": 7680,
     },
 }
-SOURCE_STEPS = {"ball_in_cup-catch": 12000, "walker-walk": 60000, "cheetah-run": 60000}
+SOURCE_STEPS = {"ball_in_cup-catch": 15000, "walker-walk": 60000, "cheetah-run": 60000}
 """From pixels a task takes longer to learn than from states."""
 
 KEPT = (
