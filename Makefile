@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SEEDS ?= 1 2
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro rivals benchmark test lint format setup clean
+.PHONY: repro seeds rivals benchmark test lint format setup clean
 
 repro: $(READY)
 	@$(BIN)/python -m stages.unlock
@@ -14,6 +15,11 @@ repro: $(READY)
 	@$(BIN)/python -m stages.costs
 	@$(BIN)/dvc repro --quiet --single-item report
 	@$(BIN)/python -m stages.summary
+
+# How far do trainings lie apart? As long again as `make repro` for each of SEEDS.
+seeds: repro
+	$(BIN)/python -m stages.seeds $(SEEDS)
+	@$(BIN)/dvc repro --quiet --single-item report
 
 # Three tasks, six gaps, seed 0; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for others.
 benchmark: $(READY)

@@ -16,6 +16,7 @@ from stages.artefacts import (
 from stages.costs import read_costs
 from stages.harness import Context, run
 from stages.pictures import FILM_FACTS
+from stages.seeds import read_seeds
 from telepath.config import Params
 from telepath.evaluation.evidence import read_evidence, read_film, read_reenactments
 from telepath.evaluation.report import write_report
@@ -38,6 +39,7 @@ def main(params: Params, context: Context) -> None:
         ),
         film=read_film(FILM_FACTS),
         costs=read_costs(),
+        trainings=read_seeds(),
     )
     write_report(evidence, params, REPORTS)
 

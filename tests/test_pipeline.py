@@ -165,6 +165,19 @@ class TestPipeline:
             assert {row["rev"] for row in drawn["content"]["data"]["values"]} == {"HEAD", "workspace"}
         assert len(plots["reports/figures/curves.png"]) == 2
 
+    def test_other_seeds_run_beside_the_workspace_and_join_its_report(self, project: Project) -> None:
+        before = project.metrics()
+        project.run(sys.executable, "-m", "stages.seeds", "1", "0")
+        assert project.metrics() == before
+        assert project.repro() == {"report"}
+        page = (project.folder / "reports" / "index.md").read_text()
+        assert "| agent | seed 0 | seed 1 | mean |" in page
+        table = pd.read_csv(project.folder / "seeds.csv")
+        assert table["telepath"][0] == before["telepath_return"]
+        assert table["seed_source"].tolist() == table["seed_target"].tolist() == [0, 1]
+        assert table["source"][0] != table["source"][1]
+        assert project.repro() == set()
+
     def test_a_fresh_clone_with_the_cache_runs_nothing(self, project: Project, tmp_path: Path) -> None:
         clone = copy_of(project, tmp_path / "clone")
         clone.run("dvc", "cache", "dir", str(project.folder / ".dvc" / "cache"), "--local")

@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     for name in ("telepath", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("dvc.yaml", "costs.csv"):
+    for name in ("dvc.yaml", "costs.csv", "seeds.csv"):
         shutil.copy(ROOT / name, tmp_path)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     for key, value in (TINY | SMALLER).items():

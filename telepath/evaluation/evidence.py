@@ -32,7 +32,7 @@ FACTS = {
 }
 """What the evaluation must tell besides its tables, and its type."""
 
-WORDS = ("agent", "stage", "made")
+WORDS = ("agent", "stage", "made", "settings", "commit")
 """Columns that hold no numbers."""
 
 GAPS = ("final_score", "inferred_return", "low", "high")
@@ -87,7 +87,8 @@ class Evidence(NamedTuple):
     rounds: round, steps, return, low, high (true return), divergences; heldout: true, inferred, predicted, confidence,
     policy, all (R,); gap: seconds, divergence (of target from source, not the simulator's); null (K,): alignment costs
     of target pieces that were re-enacted with their own actions; facts: steps, frames, names; costs: of the stages, as
-    far as they were measured.
+    far as they were measured; trainings: a row a run with other seeds, this one's among them: seed_source, seed_target,
+    commit, and a column of mean true returns for each agent; empty where there are none.
     """
 
     source_curve: pd.DataFrame
@@ -103,6 +104,7 @@ class Evidence(NamedTuple):
     reenactments: Reenactments
     film: Film
     costs: dict[str, Cost]
+    trainings: pd.DataFrame
 
 
 def read_table(path: Path, columns: Sequence[str], *, rows: bool = True) -> pd.DataFrame:
@@ -273,6 +275,7 @@ def read_evidence(
     reenactments: Reenactments,
     film: Film,
     costs: dict[str, Cost],
+    trainings: pd.DataFrame,
 ) -> Evidence:
     """Read all tables; ``evaluation`` is the folder of the evaluation's own."""
     curve = ("steps", "updates", "return", "divergences")
@@ -302,4 +305,5 @@ def read_evidence(
         reenactments,
         film,
         costs,
+        trainings,
     )

@@ -54,7 +54,9 @@ class Findings(NamedTuple):
 
     intervals: mean return per agent with its interval; iqms: interquartile means; gain: of Telepath over zero-shot,
     episode by episode; labels: correlation of inferred with true reward per held-out policy; choice: how well the
-    shipped round was chosen; metrics: for metrics.json and details.json.
+    shipped round was chosen; trainings: mean return per agent over trainings with other seeds, with the interval over
+    these, and Telepath's share of the source as ``share``; empty where there is one alone; metrics: for metrics.json
+    and details.json.
     """
 
     intervals: dict[str, Interval]
@@ -62,6 +64,7 @@ class Findings(NamedTuple):
     gain: Interval
     labels: dict[str, float | None]
     choice: Choice
+    trainings: dict[str, Interval]
     metrics: Metrics
 
     def over(self, agent: str, other: str) -> float | None:
@@ -98,7 +101,18 @@ def find(evidence: Evidence, params: Params) -> Findings:
     # Both begin in the same states, so much of the chance is common to them.
     both = evidence.returns.pivot_table("return", "episode", "agent")[["telepath", "zero_shot"]].dropna()
     gain = mean_interval((both["telepath"] - both["zero_shot"]).to_numpy(), params.evaluate.confidence)
-    return Findings(intervals, iqms, gain, labels, choice, metrics)
+    trainings = over_trainings(evidence.trainings, params.evaluate.confidence)
+    return Findings(intervals, iqms, gain, labels, choice, trainings, metrics)
+
+
+def over_trainings(trainings: pd.DataFrame, confidence: float) -> dict[str, Interval]:
+    """Means over runs with other seeds, of which each one counts once however many episodes it was judged in."""
+    if len(trainings) < 2:
+        return {}
+    returns = {agent: trainings[agent].to_numpy(np.float64) for agent in AGENTS if agent in trainings}
+    if (returns["source"] > 0).all():
+        returns["share"] = returns["telepath"] / returns["source"]
+    return {name: mean_interval(sample, confidence) for name, sample in returns.items()}
 
 
 def return_metrics(intervals: dict[str, Interval]) -> Metrics:

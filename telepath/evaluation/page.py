@@ -86,6 +86,8 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         film(evidence),
         "## The agents",
         agents(findings, evidence, params),
+        "## How sure is that?",
+        certainty(findings, evidence, params),
         "## The gap",
         gap(findings, evidence, params),
         "## What it cost",
@@ -211,16 +213,50 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
         "target, with bootstrap intervals. IQM is the mean of the middle half. PADA is a rival (Song et al. 2020); the "
         "others: `make rivals`."
     )
-    gain, chance = findings.gain, params.evaluate.confidence
-    notes += (
-        f"\n\nEpisode by episode, Telepath scores {gain.mean:+.0f} against zero-shot ({percent(chance)} interval "
-        f"{gain.low:+.0f} to {gain.high:+.0f}). All these intervals are over episodes of one training (seeds "
-        f"{params.seed.source} and {params.seed.target}) and say nothing of how trainings differ: for that, run other "
-        "values of `seed.source` and `seed.target`, or `make benchmark`."
-    )
     if "action_hold" not in findings.intervals:
         notes += " Holding actions does not apply: the target is not faster than the source."
     return table(header, rows, "lrrrrrl") + "\n\n" + notes
+
+
+def certainty(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """What would another episode say, and another training?"""
+    gain, level = findings.gain, percent(params.evaluate.confidence)
+    episodes = (
+        f"*Over episodes*: episode by episode, Telepath scores {gain.mean:+.0f} against zero-shot ({level} interval "
+        f"{gain.low:+.0f} to {gain.high:+.0f}). This interval, and those above, are of one training (seeds "
+        f"{params.seed.source} and {params.seed.target}) and say nothing of how trainings differ."
+    )
+    if not findings.trainings:
+        unknown = "*Over trainings*: not known. `make seeds` runs the same with other seeds and shows it here."
+        return f"{episodes}\n\n{unknown}"
+    return f"{episodes}\n\n{trainings(findings, evidence, level)}"
+
+
+def trainings(findings: Findings, evidence: Evidence, level: str) -> str:
+    """The agents' returns, training by training, and the intervals over these."""
+    runs, found = evidence.trainings, findings.trainings
+    alike = (runs["seed_source"] == runs["seed_target"]).all()
+    seeds = [str(a) if alike else f"{a} and {b}" for a, b in runs[["seed_source", "seed_target"]].to_numpy()]
+    rows = [
+        [
+            f"**{NAMES[agent]}**" if agent == "telepath" else NAMES[agent],
+            *(f"{value:.0f}" for value in runs[agent]),
+            f"{found[agent].mean:.0f}",
+            f"{found[agent].low:.0f} to {found[agent].high:.0f}",
+        ]
+        for agent in NAMES
+        if agent in found
+    ]
+    header = ["agent", *(f"seed {seed}" for seed in seeds), "mean", f"{level} interval"]
+    code = ", ".join(f"`{commit[:7]}`" for commit in dict.fromkeys(runs["commit"]))
+    words = f"*Over trainings*: {len(runs)} of them, each from its own seeds, from the source on."
+    if "share" in found:
+        share = found["share"]
+        words += (
+            f" Telepath scores {share.mean:.2f} of the source at home ({level} interval {share.low:.2f} to "
+            f"{share.high:.2f}, which resamples trainings)."
+        )
+    return f"{words}\n\n{table(header, rows, 'l' + 'r' * (len(header) - 1))}\n\nCode: commit {code}."
 
 
 def gap(findings: Findings, evidence: Evidence, params: Params) -> str:

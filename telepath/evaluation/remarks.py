@@ -29,6 +29,7 @@ def remarks(findings: Findings, evidence: Evidence) -> list[str]:
     """All that is to be said against this run; empty if nothing is."""
     return [
         *remarks_on_returns(findings),
+        *remarks_on_trainings(evidence),
         *remarks_on_labels(findings, evidence),
         *remarks_on_choice(findings),
         *remarks_on_terms(findings, evidence),
@@ -60,6 +61,18 @@ def remarks_on_returns(findings: Findings) -> Iterator[str]:
         yield f"Telepath is no better than random actions, which score {found['random'].mean:.0f}."
     if found["source"].mean <= found["random"].high:
         yield "The source itself scores no more at home than random actions do in the target. Train it first."
+
+
+def remarks_on_trainings(evidence: Evidence) -> Iterator[str]:
+    """The worst of the trainings with other seeds."""
+    if len(evidence.trainings) < 2:
+        return
+    worst = min(evidence.trainings.to_dict("records"), key=lambda run: float(run["telepath"]) - float(run["source"]))
+    if worst["telepath"] < GOOD_TRANSFER * worst["source"]:
+        yield (
+            f"With seed {worst['seed_target']} Telepath scores {worst['telepath']:.0f}, where the source scores "
+            f"{worst['source']:.0f}: one training tells little."
+        )
 
 
 def remarks_on_labels(findings: Findings, evidence: Evidence) -> Iterator[str]:

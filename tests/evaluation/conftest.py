@@ -136,6 +136,7 @@ def fake_evidence(
         reenactments(rng),
         Film("no OpenGL without a screen", [], 0, 0.0, None),
         {"collect_source": Cost(0.25, 300.0), "train_source": Cost(3.5, 640.0), "train_oracle": Cost(2.75, 610.0)},
+        pd.DataFrame(columns=["seed_source", "seed_target", "commit", *levels]),
     )
 
 

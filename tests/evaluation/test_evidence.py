@@ -32,7 +32,13 @@ def save(evidence: Evidence, folder: Path) -> dict[str, Path]:
 
 def test_what_was_written_is_read(make_evidence: Callable[..., Evidence], tmp_path: Path) -> None:
     made = make_evidence()
-    found = read_evidence(**save(made, tmp_path), reenactments=made.reenactments, film=made.film, costs=made.costs)
+    found = read_evidence(
+        **save(made, tmp_path),
+        reenactments=made.reenactments,
+        film=made.film,
+        costs=made.costs,
+        trainings=made.trainings,
+    )
     pd.testing.assert_frame_equal(found.diary, made.diary)
     order = ["agent", "episode"]
     pd.testing.assert_frame_equal(
@@ -71,7 +77,9 @@ def test_a_broken_file_is_named(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=says) as caught:
-        read_evidence(**files, reenactments=made.reenactments, film=made.film, costs=made.costs)
+        read_evidence(
+            **files, reenactments=made.reenactments, film=made.film, costs=made.costs, trainings=made.trainings
+        )
     message = str(caught.value)
     assert message.startswith(str(tmp_path / name))
     assert "dvc repro" in message
@@ -121,7 +129,9 @@ def test_evidence_that_cannot_be_is_named(
     made = make_evidence()
     files = save(made._replace(**change(made)), tmp_path)
     with pytest.raises(UserError, match=says) as caught:
-        read_evidence(**files, reenactments=made.reenactments, film=made.film, costs=made.costs)
+        read_evidence(
+            **files, reenactments=made.reenactments, film=made.film, costs=made.costs, trainings=made.trainings
+        )
     assert str(caught.value).startswith(f"{tmp_path / file}: ")
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from telepath.config import Params
@@ -32,6 +33,7 @@ DETAILS = {"telepath_over_oracle", "reward_model_correlation", "selection_correl
 HEADINGS = [
     "Did the transfer work?",
     "The agents",
+    "How sure is that?",
     "The gap",
     "What it cost",
     "How good are the labels?",
@@ -52,6 +54,28 @@ def with_gap(params: Params, **gap: float) -> Params:
             "gap": type(params.gap)(**({"action_repeat": 3} | gap)),  # type: ignore[arg-type]
         }
     )
+
+
+def test_trainings_with_other_seeds_have_intervals_of_their_own(
+    make_evidence: Callable[..., Evidence], params: Params
+) -> None:
+    params, evidence = with_gap(params), make_evidence()
+    page = write_page(find(evidence, params), evidence, params)
+    assert "*Over trainings*: not known. `make seeds`" in page
+    seeds = {"seed_source": [0, 1, 2], "seed_target": [0, 1, 2], "commit": ["a" * 40, "a" * 40, "b" * 40]}
+    runs = pd.DataFrame(
+        seeds | {"source": [900.0, 920.0, 880.0], "zero_shot": 200.0, "telepath": [890.0, 500.0, 885.0]}
+    )
+    evidence = evidence._replace(trainings=runs)
+    findings = find(evidence, params)
+    assert findings.trainings["telepath"].mean == pytest.approx(2275 / 3)
+    assert 500 <= findings.trainings["telepath"].low < findings.trainings["telepath"].high <= 890
+    assert findings.trainings["share"].mean == pytest.approx((890 / 900 + 500 / 920 + 885 / 880) / 3)
+    page = write_page(findings, evidence, params)
+    assert "3 of them, each from its own seeds" in page
+    assert re.search(r"\| \*\*Telepath\*\* \| 890 \| 500 \| 885 \| 758 \| \d+ to \d+ \|", page)
+    assert "Code: commit `aaaaaaa`, `bbbbbbb`." in page
+    assert "With seed 1 Telepath scores 500, where the source scores 920" in page
 
 
 def test_the_report_is_whole_and_its_bytes_repeat(
