@@ -173,7 +173,7 @@ def cem_progress(history: Array, cost: Array, tau: float, path: Path) -> None:
         search.fill_between(iteration, low, high, color=BLUE, alpha=0.12, linewidth=0, label="5 to 95 %")
         search.fill_between(iteration, quarter, three, color=BLUE, alpha=0.3, linewidth=0, label="quartiles")
         search.plot(iteration, median, "o-", color=BLUE, markersize=4, label="median")
-        search.set(title="During the search", xlabel="CEM iteration", ylabel="alignment cost a frame")
+        search.set(title="During the search", xlabel="CEM iteration", ylabel="alignment cost")
         search.set(xticks=iteration, yscale="log")
         share = 100 * (np.arange(len(cost)) + 0.5) / len(cost)
         final.plot(share, np.sort(cost), color=BLUE)
@@ -252,7 +252,7 @@ def label_origins(found: Reenactments, null: Array, source_step: float, path: Pa
             shown = np.maximum(sample, LEAST_COST)
             costs.hist(shown, edges, weights=share, color=colour, alpha=0.65, label=label)
         costs.axvline(found.tau, color=INK, linestyle=":", linewidth=1.4, label="counts 1/e")
-        costs.set(xscale="log", xlabel="alignment cost a path cell", ylabel="share, %", title="What they cost")
+        costs.set(xscale="log", xlabel="alignment cost", ylabel="share, %", title="What they cost")
         costs.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         costs.xaxis.set_minor_locator(NullLocator())
         close = found.cost < found.tau

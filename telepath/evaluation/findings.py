@@ -1,5 +1,6 @@
 """Findings: every number of the report, computed once from the evidence and the settings."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,11 @@ HEADLINES = (
 )
 """The metrics by which runs are compared; the others are details."""
 
+UNREWARDED = ("zero_shot", "action_hold", "pada")
+"""Who else does without the target's reward, and with less work: what Telepath has to be better than."""
+
+KEPT = ("as it is", "held at its own pace")
+
 Metrics = dict[str, float | int | None]
 
 
@@ -32,7 +38,7 @@ class Choice(NamedTuple):
     """The shipped round beside the best one: round numbers, and their true returns.
 
     Of the shipped one also what was known when it was chosen: the inferred return of its training rollouts, and that
-    of its last ones.
+    of its last ones. kept: how the source's own policy was shipped, if it was; empty for one that was trained.
     """
 
     shipped: int
@@ -42,6 +48,7 @@ class Choice(NamedTuple):
     best: int
     best_return: float
     rounds: int
+    kept: str
 
     @property
     def share(self) -> float | None:
@@ -52,17 +59,19 @@ class Choice(NamedTuple):
 class Findings(NamedTuple):
     """What the page says in words.
 
-    intervals: mean return per agent with its interval; iqms: interquartile means; gain: of Telepath over zero-shot,
-    episode by episode; labels: correlation of inferred with true reward per held-out policy; choice: how well the
-    shipped round was chosen; trainings: mean return per agent over trainings with other seeds, with the interval over
-    these, and Telepath's share of the source as ``share``; empty where there is one alone; metrics: for metrics.json
-    and details.json.
+    intervals: mean return per agent with its interval; iqms: interquartile means; gains: of Telepath over those who
+    need no reward of the target either, episode by episode; labels: correlation of inferred with true reward per
+    held-out policy; pace: seconds of the median re-enactment over those of its reference; choice: how well the shipped
+    round was chosen; trainings: mean return per agent over trainings with other seeds, with the interval over these,
+    and Telepath's share of the source as ``share``; empty where there is one alone; metrics: for metrics.json and
+    details.json.
     """
 
     intervals: dict[str, Interval]
     iqms: dict[str, float]
-    gain: Interval
+    gains: dict[str, Interval]
     labels: dict[str, float | None]
+    pace: float
     choice: Choice
     trainings: dict[str, Interval]
     metrics: Metrics
@@ -87,7 +96,7 @@ def find(evidence: Evidence, params: Params) -> Findings:
         labels[policy] = correlation(held["true"], held["inferred"])
     metrics = (
         return_metrics(intervals)
-        | reward_metrics(evidence)
+        | reward_metrics(evidence, labels)
         | {
             "telepath_iqm": iqm(samples["telepath"]),
             "shipped_round": choice.shipped,
@@ -98,11 +107,17 @@ def find(evidence: Evidence, params: Params) -> Findings:
         }
     )
     iqms = {agent: iqm(sample) for agent, sample in samples.items()}
-    # Both begin in the same states, so much of the chance is common to them.
-    both = evidence.returns.pivot_table("return", "episode", "agent")[["telepath", "zero_shot"]].dropna()
-    gain = mean_interval((both["telepath"] - both["zero_shot"]).to_numpy(), params.evaluate.confidence)
+    # All begin in the same states, so much of the chance is common to them.
+    episodes = evidence.returns.pivot_table("return", "episode", "agent")
+    gains = {
+        agent: mean_interval((episodes["telepath"] - episodes[agent]).dropna().to_numpy(), params.evaluate.confidence)
+        for agent in UNREWARDED
+        if agent in episodes
+    }
+    ratio_of_rates = params.tasks[params.task].action_repeat / params.gap.action_repeat
     trainings = over_trainings(evidence.trainings, params.evaluate.confidence)
-    return Findings(intervals, iqms, gain, labels, choice, trainings, metrics)
+    pace = median_pace(evidence.reenactments.path, ratio_of_rates)
+    return Findings(intervals, iqms, gains, labels, pace, choice, trainings, metrics)
 
 
 def over_trainings(trainings: pd.DataFrame, confidence: float) -> dict[str, Interval]:
@@ -128,12 +143,16 @@ def return_metrics(intervals: dict[str, Interval]) -> Metrics:
     }
 
 
-def reward_metrics(evidence: Evidence) -> Metrics:
-    """How good labels, reward model, alignments and the choice by inferred return are."""
+def reward_metrics(evidence: Evidence, labels: Mapping[str, float | None]) -> Metrics:
+    """How good labels, reward model, alignments and the choice by inferred return are.
+
+    Of the policies' correlations the lowest: over all records together, that one policy is paid and another is not
+    would count as a success of the labels.
+    """
     held, both = evidence.heldout, evidence.diary.merge(evidence.rounds, on="round")
     found = evidence.reenactments
     return {
-        "label_correlation": correlation(held["true"], held["inferred"]),
+        "label_correlation": min((r for r in labels.values() if r is not None), default=None),
         "reward_model_correlation": correlation(held["true"], held["predicted"]),
         "alignment_cost_median": float(np.median(found.cost)),
         "aligned_share": float(np.mean(found.cost < found.tau)),
@@ -148,7 +167,18 @@ def judge_choice(diary: pd.DataFrame, rounds: pd.DataFrame) -> Choice:
     shipped = int(row["round"])
     best = max(true, key=lambda number: true[number])
     inferred, final = float(row["inferred_return"]), float(row["final_score"])
-    return Choice(shipped, true[shipped], inferred, final, best, true[best], len(true))
+    # Only the source agent's own rounds come before any update: as it is, and held at its own pace.
+    kept = "" if row["updates"] else KEPT[min(shipped, 1)]
+    return Choice(shipped, true[shipped], inferred, final, best, true[best], len(true), kept)
+
+
+def median_pace(path: Array, ratio_of_rates: float) -> float:
+    """How long re-enactments are against their references, both in seconds: 1 at an even pace.
+
+    path (S, L, 2): (reference, imagined) pairs; ``ratio_of_rates``: target steps in the time of a source step.
+    """
+    reference, imagined = path[:, -1].T + 1
+    return float(np.median(imagined / (reference * ratio_of_rates)))
 
 
 def mean_divergence(divergence: Array) -> float:

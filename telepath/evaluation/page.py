@@ -12,6 +12,13 @@ from telepath.evaluation.evidence import Evidence
 from telepath.evaluation.figures import ALIKE, percent
 from telepath.evaluation.findings import Findings, differences
 from telepath.evaluation.remarks import remarks, verdict
+from telepath.evaluation.scores import FEW
+
+OBSERVED = {
+    "state": "the state",
+    "pixels": "frames of 64 x 64 pixels and nothing else",
+    "pixels+state": "frames of 64 x 64 pixels, and the state",
+}
 
 MOTIONS = "the dimensions in which the source moves most"
 
@@ -33,7 +40,7 @@ PICTURES = (
     (
         "cem",
         "Alignment cost over the iterations of the search, and at its end",
-        "The search for re-enactments: alignment cost a path cell.",
+        "The search for re-enactments: alignment cost.",
     ),
     (
         "alignments",
@@ -80,9 +87,9 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
     """The whole page."""
     sections = [
         f"# Telepath on {params.task}",
-        f"Setting: *{params.setting}*.",
+        f"Setting: *{params.setting}*. Observed: {OBSERVED[params.observation]}.",
         "## Did the transfer work?",
-        answer(findings),
+        answer(findings, evidence, params),
         film(evidence),
         "## The agents",
         agents(findings, evidence, params),
@@ -93,7 +100,7 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
         "## What it cost",
         cost(evidence, params),
         "## How good are the labels?",
-        labels(findings, evidence),
+        labels(findings, evidence, params),
         "## Which round was shipped?",
         shipped(findings, evidence, params),
         "## Where it fails",
@@ -140,26 +147,33 @@ def times(rate: float) -> str:
     return f"once every {1 / rate:g} source steps"
 
 
-def answer(findings: Findings) -> str:
-    """One sentence, also when it failed."""
+def answer(findings: Findings, evidence: Evidence, params: Params) -> str:
+    """The verdict and what it rests on in a few sentences, also when it failed."""
     mean = {agent: interval.mean for agent, interval in findings.intervals.items()}
     over, closure = findings.metrics["telepath_over_source"], findings.metrics["gap_closure"]
     home = f"the source's {mean['source']:.0f} at home"
     beside = f", against {home}" if over is None else f": {share(over)} of {home}"
-    if closure is not None and 0 < closure <= 1:
-        others = (
-            f", and {share(closure)} of the way from the unchanged source policy ({mean['zero_shot']:.0f}) "
-            f"to an oracle trained with the target's reward ({mean['oracle']:.0f})"
-        )
+    if findings.choice.kept:
+        scores = "It was found to be enough without reading the target's reward: it scores"
     else:
-        others = (
-            f". The unchanged source policy scores {mean['zero_shot']:.0f}, and an oracle trained with the "
-            f"target's reward {mean['oracle']:.0f}"
+        scores = "Without reading the target's reward, Telepath scores"
+    given = f"The unchanged source policy scores {mean['zero_shot']:.0f}"
+    if "action_hold" in mean:
+        given += f", and with its actions held for as long as at home {mean['action_hold']:.0f}"
+    rivals = f"PADA, a rival without reward, scores {mean['pada']:.0f}, " if "pada" in mean else ""
+    oracle = f"an oracle trained with the target's reward {mean['oracle']:.0f}"
+    if closure is not None and closure > 0:
+        oracle += f", so that {share(closure)} of the way from zero-shot to it are done"
+    others = f"{rivals}{oracle}" if rivals else f"An{oracle[2:]}".replace("reward ", "reward scores ", 1)
+    count = evidence.returns.groupby("agent").size().min()
+    certain = f"All this is of {count} episodes of one training (seeds {params.seed.source} and {params.seed.target})."
+    if "share" in findings.trainings:
+        found = findings.trainings["share"]
+        certain = (
+            f"Over {len(evidence.trainings)} trainings it scores {found.mean:.2f} of the source "
+            f"({percent(params.evaluate.confidence)} interval {found.low:.2f} to {found.high:.2f})."
         )
-    return (
-        f"**{verdict(findings)}** Without reading the target's reward, Telepath scores "
-        f"{mean['telepath']:.0f} there{beside}{others}."
-    )
+    return f"**{verdict(findings)}** {scores} {mean['telepath']:.0f} there{beside}. {given}. {others}. {certain}"
 
 
 def film(evidence: Evidence) -> str:
@@ -210,9 +224,11 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
     count = evidence.returns.groupby("agent").size().min()
     notes = (
         f"True returns, means over {count} episodes that begin in the same states for every agent in the "
-        "target, with bootstrap intervals. IQM is the mean of the middle half. PADA is a rival (Song et al. 2020); the "
-        "others: `make rivals`."
+        f"target, with intervals of the mean ({'resampled' if count >= FEW else 'Student'}). IQM is the mean of the "
+        "middle half."
     )
+    if "pada" in findings.intervals:
+        notes += " PADA is a rival (Song et al. 2020); the others: `make rivals`."
     if "action_hold" not in findings.intervals:
         notes += " Holding actions does not apply: the target is not faster than the source."
     return table(header, rows, "lrrrrrl") + "\n\n" + notes
@@ -220,11 +236,15 @@ def agents(findings: Findings, evidence: Evidence, params: Params) -> str:
 
 def certainty(findings: Findings, evidence: Evidence, params: Params) -> str:
     """What would another episode say, and another training?"""
-    gain, level = findings.gain, percent(params.evaluate.confidence)
+    level = percent(params.evaluate.confidence)
+    gains = ", ".join(
+        f"{gain.mean:+.0f} ({gain.low:+.0f} to {gain.high:+.0f}) against {NAMES[agent]}"
+        for agent, gain in findings.gains.items()
+    )
     episodes = (
-        f"*Over episodes*: episode by episode, Telepath scores {gain.mean:+.0f} against zero-shot ({level} interval "
-        f"{gain.low:+.0f} to {gain.high:+.0f}). This interval, and those above, are of one training (seeds "
-        f"{params.seed.source} and {params.seed.target}) and say nothing of how trainings differ."
+        f"*Over episodes*: episode by episode, Telepath scores {gains}; in brackets the {level} intervals. These, and "
+        f"those above, are of one training (seeds {params.seed.source} and {params.seed.target}) and say nothing of "
+        "how trainings differ."
     )
     if not findings.trainings:
         unknown = "*Over trainings*: not known. `make seeds` runs the same with other seeds and shows it here."
@@ -326,13 +346,14 @@ def cost(evidence: Evidence, params: Params) -> str:
         ["oracle, in the target", *spent(oracle, away, evidence.oracle_curve), *took(evidence, "oracle"), "yes"],
     ]
     header = ["who and where", "steps", "frames", "policy updates", "minutes", "memory", "reward read"]
+    searches = "PADA has no policy to update: it learns how the target deviates and searches for every action. "
     return (
         table(header, rows, "lrrrrrl")
         + "\n\nA step is one decision of the agent, a frame one step of the simulator. Telepath's steps hold "
-        "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. PADA has no policy to "
-        "update: it learns how the target deviates and searches for every action. Evaluation is not counted. Minutes "
-        "and peak memory are those of the machine that made these files, start-up excluded; a dash where `make repro` "
-        "did not measure them."
+        "its reward-free exploration, all rounds, and the rollouts that chose the shipped one. "
+        + (searches if adapted else "")
+        + "Evaluation is not counted. Minutes and peak memory are those of the machine that made these files, start-up "
+        "excluded; a dash where `make repro` did not measure them."
     )
 
 
@@ -349,7 +370,7 @@ def spent(steps: int, action_repeat: int, log: pd.DataFrame) -> list[str]:
     return [f"{count:,}" for count in (steps, steps * action_repeat, int(log["updates"].iloc[-1]))]
 
 
-def labels(findings: Findings, evidence: Evidence) -> str:
+def labels(findings: Findings, evidence: Evidence, params: Params) -> str:
     """Correlations, bias and alignment cost."""
     held, found, metrics = evidence.heldout, evidence.reenactments, findings.metrics
     told = ", ".join(f"{NAMES[policy]} {r:.2f}" for policy, r in findings.labels.items() if r is not None)
@@ -358,23 +379,18 @@ def labels(findings: Findings, evidence: Evidence) -> str:
     true, inferred = float(np.mean(held["true"])), float(np.mean(held["inferred"]))
     bias = f" In total, {share(inferred / true)} of the true reward was inferred." if true > 0 else ""
     first, last = np.median(found.history[0]), np.median(found.cost)
+    unit = ", in units of each dimension's spread," if params.observation == "state" else ""
     return (
         f"On {len(held['true']):,} held-out target steps, the inferred reward correlates "
         f"{number(metrics['label_correlation'])} with the true one ({each}). The reward head of "
         f"the best trained round correlates {number(metrics['reward_model_correlation'])}.{bias}\n\n"
         f"{len(found.cost)} source segments were re-enacted in imagination. The search took the median "
-        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} a path cell (squared "
-        "differences along the warping path, in units of each dimension's spread). "
-        f"{share(metrics['aligned_share'])} of the segments ended below {found.tau:.2g}, the cost at which "
-        "a re-enactment counts 1/e. That is a multiple of what target trajectories cost when they are re-enacted with "
-        "their own actions."
+        f"alignment cost from {first:.2g} after its first iteration to {last:.2g} (squared differences{unit} along the "
+        "warping path, over the cells that an even pace has). The median re-enactment takes "
+        f"{findings.pace:.2f} times as long as its reference. {share(metrics['aligned_share'])} of the segments ended "
+        f"below {found.tau:.2g}, the cost at which a re-enactment counts 1/e: a multiple of what target trajectories "
+        "cost when they are re-enacted with their own actions."
     )
-
-
-UNCHANGED = (
-    "**This round is the source agent as it came{how}:** nothing that was learned in the target was inferred to do "
-    "clearly better."
-)
 
 
 def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
@@ -393,15 +409,12 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
     else:
         judgement = f"The best would have been round {choice.best}, with {choice.best_return:.0f}"
         judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
-    row = evidence.diary.loc[evidence.diary["round"] == choice.shipped].iloc[0]
-    # Only the source agent's own rounds come before any update.
-    given = UNCHANGED.format(how=", held at its own pace" if choice.shipped else "") if row["updates"] == 0 else ""
+    given = f" **This round is the source's policy, {choice.kept}.**" if choice.kept else ""
     return (
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {len(finals)} finalists were rolled out "
         f"again, {inferred}. Its true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} "
         "episodes. "
-        f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}."
-        + (f" {given}" if given else "")
+        f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}." + given
     )
 
 
@@ -420,6 +433,7 @@ def recipe(params: Params) -> str:
     rows = [
         ["`task`", params.task],
         ["`setting`", params.setting],
+        ["`observation`", params.observation],
         *([f"`seed.{name}`", str(value)] for name, value in params.seed),
         *([f"`gap.{name}`", f"{value:g}"] for name, value in declared.items()),
         *([f"`tasks.{params.task}.{name}`", str(value)] for name, value in task),
@@ -427,6 +441,6 @@ def recipe(params: Params) -> str:
     ]
     return (
         table(["setting", "value"], rows, "ll")
-        + "\n\nAll else is in `params.yaml`. With these settings in it, this command makes every number and "
-        "picture again:\n\n```sh\ndvc repro\n```"
+        + "\n\nAll else is as in the `params.yaml` beside this report. With it, this makes every number and picture "
+        "again:\n\n```sh\nmake repro\n```"
     )

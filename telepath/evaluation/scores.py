@@ -13,14 +13,21 @@ from scipy import stats
 from telepath.episodes import Array
 
 CLOSURE_MARGIN = 0.05
-"""Gap closure needs an oracle that beats zero-shot by more than this share of the larger of the two."""
+"""Gap closure needs an oracle that beats zero-shot by more than this share of the larger of the two, and that is not
+beaten by more than this share itself.
+"""
+
+FEW = 20
+"""So many values are too few to be resampled: of five that are 0 or 1 a 95 % bootstrap interval holds the mean in two
+cases out of five.
+"""
 
 RESAMPLES = 2000
 """Bootstrap samples of an interval."""
 
 
 class Interval(NamedTuple):
-    """A mean and the bounds of its bootstrap interval."""
+    """A mean and the bounds of its interval."""
 
     mean: float
     low: float
@@ -28,10 +35,11 @@ class Interval(NamedTuple):
 
 
 def mean_interval(sample: Sequence[float] | Array, confidence: float) -> Interval:
-    """Mean of a sample with its percentile bootstrap interval; always the same for the same sample.
+    """Mean of a sample with its interval; always the same for the same sample.
 
-    One value, or values that are all equal, give an interval of width 0. The percentile interval rather than
-    BCa: it is defined for every sample, and returns pile up at 0 and at the best that is possible.
+    Student's t where there are fewer than ``FEW`` values, else the percentile bootstrap (rather than BCa: it is defined
+    for every sample, and returns pile up at 0 and at the best that is possible). One value, or values that are all
+    equal, tell nothing of their spread: an interval of width 0.
     """
     values = finite(sample)
     if len(values) == 0:
@@ -39,6 +47,9 @@ def mean_interval(sample: Sequence[float] | Array, confidence: float) -> Interva
     mean = float(values.mean())
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
+    if len(values) < FEW:
+        low, high = stats.t.interval(confidence, len(values) - 1, mean, stats.sem(values))
+        return Interval(mean, float(low), float(high))
     found = stats.bootstrap(
         (values,),
         np.mean,
@@ -85,10 +96,11 @@ def gap_closure(j: float, zero_shot: float, oracle: float) -> float | None:
     """(J - J_zero_shot) / (J_oracle - J_zero_shot): 0 is the source policy unchanged, 1 is the oracle.
 
     Not defined (None) unless the oracle beats zero-shot by more than ``CLOSURE_MARGIN`` of the larger of the
-    two: there is no gap to close, and noise would be divided by noise.
+    two: there is no gap to close, and noise would be divided by noise. Nor where it is beaten by more than that: an
+    oracle that has not converged is no ceiling.
     """
     gap = oracle - zero_shot
-    if not gap > CLOSURE_MARGIN * max(abs(oracle), abs(zero_shot)):
+    if not gap > CLOSURE_MARGIN * max(abs(oracle), abs(zero_shot)) or j - oracle > CLOSURE_MARGIN * abs(oracle):
         return None
     return (j - zero_shot) / gap
 

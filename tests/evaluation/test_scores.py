@@ -5,6 +5,8 @@ import pytest
 
 from telepath.evaluation.scores import (
     CLOSURE_MARGIN,
+    FEW,
+    Interval,
     correlation,
     gap_closure,
     iqm,
@@ -14,10 +16,23 @@ from telepath.evaluation.scores import (
 )
 
 
-def test_interval_of_two_values_in_closed_form() -> None:
-    # A bootstrap mean of (0, 1) is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
-    assert mean_interval([0.0, 1.0], 0.95) == (0.5, 0.0, 1.0)
-    assert mean_interval([0.0, 1.0], 0.30) == (0.5, 0.5, 0.5)
+def test_interval_of_few_values_is_student_s() -> None:
+    # With one degree of freedom Student's t is Cauchy's: the quantile at 3/4 is 1.
+    assert mean_interval([0.0, 1.0], 0.5) == pytest.approx((0.5, 0.0, 1.0))
+    assert mean_interval([1.0, 2.0, 3.0], 0.95) == pytest.approx(
+        (2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("count", [3, 5, FEW])
+def test_intervals_hold_the_mean_about_as_often_as_they_say(count: int) -> None:
+    rng = np.random.default_rng(0)
+    held = [interval.low <= 0 <= interval.high for interval in intervals(rng.normal(0, 1, (400, count)), 0.9)]
+    assert 0.84 <= np.mean(held) <= 0.96
+
+
+def intervals(samples: np.ndarray, confidence: float) -> list[Interval]:
+    return [mean_interval(sample, confidence) for sample in samples]
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:
@@ -64,7 +79,12 @@ def test_gap_closure() -> None:
     [(900, 900), (900, 500), (100 * (1 - CLOSURE_MARGIN), 100), (0, 0), (math.nan, 10), (3, math.nan)],
 )
 def test_gap_closure_is_undefined_without_a_gap(zero_shot: float, oracle: float) -> None:
-    assert gap_closure(850, zero_shot, oracle) is None
+    assert gap_closure(100, zero_shot, oracle) is None
+
+
+def test_an_oracle_that_is_clearly_beaten_is_no_ceiling() -> None:
+    assert gap_closure(947, 268, 343) is None
+    assert gap_closure(910, 100, 900) == pytest.approx(810 / 800)
 
 
 def test_ratio() -> None:
