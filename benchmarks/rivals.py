@@ -53,7 +53,7 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
     parts = [
         "# The rivals",
         "True return in the target, mean over seeds with the "
-        f"{percent(CONFIDENCE)} bootstrap interval over seeds; the lowest and the highest seed; target steps, and "
+        f"{percent(CONFIDENCE)} interval over seeds (Student); the lowest and the highest seed; target steps, and "
         "minutes of training, means over seeds. Nobody but the oracle reads the target's reward. Made by "
         "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]

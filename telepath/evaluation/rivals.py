@@ -115,7 +115,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
         f"Gap: {declared or 'none'}. Seeds: source {params.seed.source}, target {params.seed.target}.",
         table(header, rows, "lrrrl"),
         f"True returns, means over {params.evaluate.episodes} episodes that begin in the same states for every agent "
-        "in the target, with bootstrap intervals. Nobody in this table read the target's reward. Target steps are "
+        "in the target, with intervals of the mean. Nobody in this table read the target's reward. Target steps are "
         "those that an agent learnt from or was chosen by; a rival takes as many whole episodes as Telepath's budget "
         "holds.",
         *diverged(comparison),
