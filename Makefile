@@ -7,7 +7,7 @@ SEEDS ?= 1 2
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro seeds rivals benchmark test lint format setup clean
+.PHONY: repro seeds experiments rivals benchmark test lint format setup clean
 
 repro: $(READY)
 	@$(BIN)/python -m stages.unlock
@@ -20,6 +20,10 @@ repro: $(READY)
 seeds: repro
 	$(BIN)/python -m stages.seeds $(SEEDS)
 	@$(BIN)/dvc repro --quiet --single-item report
+
+# What was changed in DVC's experiments, and a dozen metrics.
+experiments: $(READY)
+	@$(BIN)/dvc exp show --only-changed --param-deps --drop '.*/.*|.*csv|tasks.*'
 
 # Three tasks, six gaps, seed 0; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for others.
 benchmark: $(READY)

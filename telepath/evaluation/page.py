@@ -154,13 +154,13 @@ def answer(findings: Findings, evidence: Evidence, params: Params) -> str:
     home = f"the source's {mean['source']:.0f} at home"
     beside = f", against {home}" if over is None else f": {share(over)} of {home}"
     if findings.choice.kept:
-        scores = "It was found to be enough without reading the target's reward: it scores"
+        scores = "It was inferred to do well enough, without reading the target's reward, and scores"
     else:
         scores = "Without reading the target's reward, Telepath scores"
     given = f"The unchanged source policy scores {mean['zero_shot']:.0f}"
     if "action_hold" in mean:
         given += f", and with its actions held for as long as at home {mean['action_hold']:.0f}"
-    rivals = f"PADA, a rival without reward, scores {mean['pada']:.0f}, " if "pada" in mean else ""
+    rivals = f"PADA, a rival without reward, scores {mean['pada']:.0f}, and " if "pada" in mean else ""
     oracle = f"an oracle trained with the target's reward {mean['oracle']:.0f}"
     if closure is not None and closure > 0:
         oracle += f", so that {share(closure)} of the way from zero-shot to it are done"

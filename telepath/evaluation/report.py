@@ -27,6 +27,7 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
     """
     findings = find(evidence, params)
     draw(findings, evidence, params, folder / "figures")
+    write_curves(evidence, folder / "curves")
     metrics = {name: significant(value) for name, value in sorted(findings.metrics.items())}
     headlines = {name: value for name, value in metrics.items() if name in HEADLINES}
     details = {name: value for name, value in metrics.items() if name not in HEADLINES}
@@ -36,6 +37,19 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
     write_atomically(folder / "index.md", page)
     write_atomically(folder / "index.html", self_contained(page, folder))
     return metrics
+
+
+def write_curves(evidence: Evidence, folder: Path) -> None:
+    """What ``dvc plots`` draws, as small tables with a column for each line, which a clone has without any data."""
+    rounds = evidence.diary.merge(evidence.rounds[["round", "return"]], on="round")
+    tables = {
+        "source": evidence.source_curve[["steps", "return"]].set_axis(["steps", "source"], axis=1),
+        "oracle": evidence.oracle_curve[["steps", "return"]].set_axis(["steps", "oracle"], axis=1),
+        "rounds": rounds[["steps", "inferred_return", "return"]].set_axis(["steps", "inferred return", "true return"], axis=1),
+        "gap": evidence.gap[["seconds", "divergence"]],
+    }
+    for name, table in tables.items():
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
 
 
 def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -> None:

@@ -89,7 +89,8 @@ def test_the_report_is_whole_and_its_bytes_repeat(
 
     page = (tmp_path / "one" / "index.md").read_text()
     linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    assert sorted([*linked, "index.html", "index.md", "details.json", "metrics.json"]) == [str(path) for path in files]
+    tables = [f"curves/{name}.csv" for name in ("gap", "oracle", "rounds", "source")]
+    assert sorted([*linked, *tables, "index.html", "index.md", "details.json", "metrics.json"]) == list(map(str, files))
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == HEADINGS
     assert "dvc repro" in page
     assert "| PADA | " in page
@@ -253,7 +254,7 @@ def test_the_source_agents_own_that_was_kept_for_lack_of_a_clear_gain_is_said_to
     page = write_page(find(made, with_gap(params)), made, with_gap(params))
     assert "When the 2 finalists were rolled out again, its inferred return was 400; that of round 6, 420," in page
     assert "**This round is the source's policy, as it is.**" in page
-    assert "**The source's policy was kept, as it is.** It was found to be enough" in page
+    assert "**The source's policy was kept, as it is.** It was inferred to do well enough" in page
     assert "- What is shipped is the source's policy, as it is: nothing that was learned" in page
 
 
