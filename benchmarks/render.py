@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     working = [backend for backend in BACKENDS if not failure_of(backend)]
     if not working:
-        raise SystemExit(f"telepath: render: nothing can be rendered here; `{INSTALL}`")
+        raise SystemExit(f"telepath: render: nothing can be rendered here; on Debian or Ubuntu: {INSTALL}")
     rows = []
     for backend in working:
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:

@@ -1,7 +1,8 @@
 """OpenGL without a screen: which of EGL and OSMesa works here, found out by trying.
 
 A GL library that is missing raises, and one that is broken may take the process with it: so each is first tried in
-a process of its own (``python -m telepath.envs.gl NAME``).
+a process of its own (``python -m telepath.envs.gl NAME``). Without a name all are, and one line says which work; exit
+status 1 if none does.
 """
 
 import functools
@@ -18,8 +19,8 @@ from telepath.runtime.environment import GL
 BACKENDS = ("egl", "osmesa")
 """EGL first: it finds the GPU where there is one."""
 
-INSTALL = "apt install libosmesa6"
-"""What brings software rendering to Debian and Ubuntu."""
+INSTALL = "`apt install libegl1 libgl1-mesa-dri`, or `apt install libosmesa6`"
+"""What brings software rendering to Debian and Ubuntu; not every release has OSMesa."""
 
 PATIENCE = 60.0
 """Seconds that a trial may take."""
@@ -38,12 +39,26 @@ def find_backend() -> str:
     wanted = GL.read("")
     if wanted == "off":
         raise NoGraphics(f"{GL.name}: rendering is switched off; unset it to have pictures")
-    failures = []
+    failures = {}
     for backend in (wanted,) if wanted else BACKENDS:
         if not (failure := failure_of(backend)):
             return backend
-        failures.append(f"{backend}: {failure}")
-    raise NoGraphics(f"no OpenGL without a screen ({'; '.join(failures)}); on Debian or Ubuntu: `{INSTALL}`")
+        failures[backend] = failure
+    raise none_works(failures)
+
+
+def none_works(failures: dict[str, str]) -> NoGraphics:
+    """The error that says why each of them cannot be used, and what to install."""
+    reasons = "; ".join(f"{backend}: {failure}" for backend, failure in failures.items())
+    return NoGraphics(f"no OpenGL without a screen ({reasons}); on Debian or Ubuntu: {INSTALL}")
+
+
+def survey() -> str:
+    """Which backends work here, and why the others do not, in one line; ``NoGraphics`` where none does."""
+    failures = {backend: failure_of(backend) for backend in BACKENDS}
+    if all(failures.values()):
+        raise none_works(failures)
+    return "; ".join(f"{backend}: {failure or 'works'}" for backend, failure in failures.items())
 
 
 def failure_of(backend: str) -> str:
@@ -82,7 +97,10 @@ def trial(backend: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trial(sys.argv[1])
+        if sys.argv[1:]:
+            trial(sys.argv[1])
+        else:
+            print(survey())
     except (AttributeError, TypeError):
         # What PyOpenGL ends in when it looks for functions in a library that it has not found.
         sys.exit("its library is missing")

@@ -28,8 +28,17 @@ def test_where_none_works_the_package_is_named_in_one_line(monkeypatch: pytest.M
     with pytest.raises(gl.NoGraphics) as caught:
         gl.find_backend()
     assert str(caught.value) == (
-        "no OpenGL without a screen (egl: broken; osmesa: broken); on Debian or Ubuntu: `apt install libosmesa6`"
+        "no OpenGL without a screen (egl: broken; osmesa: broken); "
+        "on Debian or Ubuntu: `apt install libegl1 libgl1-mesa-dri`, or `apt install libosmesa6`"
     )
+
+
+def test_one_line_says_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gl, "failure_of", lambda backend: "" if backend == "egl" else "broken")
+    assert gl.survey() == "egl: works; osmesa: broken"
+    monkeypatch.setattr(gl, "failure_of", lambda backend: "broken")
+    with pytest.raises(gl.NoGraphics, match=r"egl: broken; osmesa: broken\); on Debian or Ubuntu: `apt install"):
+        gl.survey()
 
 
 def test_the_variable_decides(monkeypatch: pytest.MonkeyPatch) -> None:
