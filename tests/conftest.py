@@ -1,7 +1,8 @@
 """Small settings and toy data that the tests share."""
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -37,13 +38,24 @@ def counting_episode(number: int, records: int, *, rewarded: bool = True, termin
     return Episode(observation, t[:, None].copy(), t.copy() if rewarded else None, terminal)
 
 
+NEED_GRAPHICS = "TELEPATH_TESTS_NEED_GRAPHICS"
+"""Set where OpenGL and Chromium should be there: what lacks them then fails, so that it cannot vanish unseen."""
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test, or let it fail where nothing may be lacking."""
+    if os.environ.get(NEED_GRAPHICS):
+        pytest.fail(f"{NEED_GRAPHICS} is set: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
 @pytest.fixture
 def graphics() -> None:
-    """Skips the test where nothing can be rendered."""
+    """For a test that renders: skipped where nothing can be, if that may be."""
     try:
         find_backend()
     except NoGraphics as reason:
-        pytest.skip(str(reason))
+        lacking(str(reason))
 
 
 class NoScratch:

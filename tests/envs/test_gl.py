@@ -6,7 +6,8 @@ import pytest
 
 from telepath.envs import gl
 from telepath.errors import UserError
-from telepath.runtime.environment import GL
+from telepath.runtime.environment import GL, check_variables
+from tests.conftest import NEED_GRAPHICS, lacking
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,13 @@ def test_a_library_that_kills_its_process_is_a_reason(monkeypatch: pytest.Monkey
     killer.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killer))
     assert gl.failure_of("egl") == "killed by signal 9"
+
+
+def test_tests_that_lack_graphics_are_skipped_or_fail_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(NEED_GRAPHICS, raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"^no OpenGL"):
+        lacking("no OpenGL")
+    monkeypatch.setenv(NEED_GRAPHICS, "1")
+    with pytest.raises(pytest.fail.Exception, match="NEED_GRAPHICS is set: no OpenGL"):
+        lacking("no OpenGL")
+    check_variables()  # and stages do not take it for a misspelt one of theirs

@@ -16,6 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from telepath.config import load
 from telepath.evaluation.evidence import Evidence, Film
 from telepath.evaluation.report import write_report
+from tests.conftest import lacking
 
 COMMITTED = Path(__file__).resolve().parents[2] / "reports" / "index.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -64,7 +65,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     binary = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("no Chromium with its driver; on Debian: `apt install chromium chromium-driver`")
+        lacking("no Chromium with its driver; on Debian: `apt install chromium chromium-driver`")
     options = ChromeOptions()
     options.binary_location = binary
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
