@@ -42,10 +42,11 @@ def write_report(evidence: Evidence, params: Params, folder: Path = Path("report
 def write_curves(evidence: Evidence, folder: Path) -> None:
     """What ``dvc plots`` draws, as small tables with a column for each line, which a clone has without any data."""
     rounds = evidence.diary.merge(evidence.rounds[["round", "return"]], on="round")
+    rounds = rounds[["steps", "inferred_return", "return"]]
     tables = {
         "source": evidence.source_curve[["steps", "return"]].set_axis(["steps", "source"], axis=1),
         "oracle": evidence.oracle_curve[["steps", "return"]].set_axis(["steps", "oracle"], axis=1),
-        "rounds": rounds[["steps", "inferred_return", "return"]].set_axis(["steps", "inferred return", "true return"], axis=1),
+        "rounds": rounds.set_axis(["steps", "inferred return", "true return"], axis=1),
         "gap": evidence.gap[["seconds", "divergence"]],
     }
     for name, table in tables.items():
