@@ -1,4 +1,4 @@
-"""Re-enactments to look at: reference frames above imagined ones, joined along the warping path.
+"""Re-enactments to look at: reference frames above those imagined frames that the warping path matches with them.
 
 From pixels the frames are those that were observed and imagined; from states they are rendered poses.
 """
@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 
 from telepath.episodes import Array
 from telepath.evaluation.agents import BLUE, COLOURS
 from telepath.evaluation.evidence import Reenactments
 from telepath.evaluation.figures import drawing, telling_segments
 
-SHOWN = 12
-"""Frames a strip, at most."""
+SHOWN = 8
+"""Pairs of frames a strip, at most."""
 
-APART = 1.75
+APART = 1.16
 """Between the strips' lower edges, in frames."""
 
 MARGIN = 0.03
@@ -25,24 +24,28 @@ MARGIN = 0.03
 
 LINES = "#8A8A8A"
 
+MOVED = 40
+"""By how much a colour must differ from its usual value, of 255, to count as motion: a decoder's blur does not."""
+
+AROUND = 0.06
+"""Left free round what moves, as a share of its size."""
+
 
 def drawn_strips(found: Reenactments, source_step: float, target_step: float, path: Path) -> None:
     """Best, median and worst alignment below each other. Steps in seconds; time 0 is where both begin.
 
-    Of ``found`` reference and imagined are frames (S, N, H, W, 3) and (S, M, H, W, 3). Strips are as long as each other
-    however long they last: what is matched lies nearly below each other where the pace is even.
+    Of ``found`` reference and imagined are frames (S, N, H, W, 3) and (S, M, H, W, 3). Reference frames are shown at
+    even times; below each stands what it is matched with, so that the target's times tell its pace.
     """
-    with drawing(path, 6.9) as figure:
+    with drawing(path, 8.3) as figure:
         for axes, (title, s) in zip(figure.subplots(3, 1), telling_segments(found.cost).items(), strict=True):
-            pairs = np.unique(found.path[s], axis=0)
-            reference, imagined = found.reference[s], found.imagined[s, : int(pairs[:, 1].max()) + 1]
-            draw_strip(axes, reference, source_step, APART, COLOURS["source"], above=True)
-            draw_strip(axes, imagined, target_step, 0.0, BLUE, above=False)
-            before, after = places(len(reference))[pairs[:, 0]], places(len(imagined))[pairs[:, 1]]
-            upper, lower = np.full(len(pairs), APART), np.ones(len(pairs))
-            ends = np.stack([np.stack([before, upper], 1), np.stack([after, lower], 1)], 1)
-            axes.add_collection(LineCollection(ends, colors=LINES, linewidths=0.9))  # type: ignore[arg-type]
-            axes.set(xlim=(0, SHOWN), ylim=(-0.25, APART + 1.25), aspect="equal", xticks=[])
+            pairs = shown_pairs(found.path[s])
+            reference, imagined = found.reference[s, pairs[:, 0]], found.imagined[s, pairs[:, 1]]
+            seen = moving_square(np.concatenate([reference, imagined]))
+            draw_strip(axes, reference[:, *seen], source_step * (1 + pairs[:, 0]), APART, COLOURS["source"], above=True)
+            draw_strip(axes, imagined[:, *seen], target_step * (1 + pairs[:, 1]), 0.0, BLUE, above=False)
+            axes.vlines(np.arange(len(pairs)) + 0.5, 1, APART, LINES, linewidths=1.4)
+            axes.set(xlim=(0, SHOWN), ylim=(-0.2, APART + 1.2), aspect="equal", xticks=[])
             axes.set_yticks([0.5, APART + 0.5], ["target", "source"], rotation=90, va="center")
             axes.tick_params(length=0)
             axes.grid(visible=False)
@@ -50,22 +53,42 @@ def drawn_strips(found: Reenactments, source_step: float, target_step: float, pa
             axes.set_title(f"{title}: cost {found.cost[s]:.2g}")
 
 
-def shown_of(count: int) -> Array:
-    """Which of ``count`` frames are shown: as many as fit, evenly."""
-    return np.unique(np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int))
+def shown_pairs(path: Array) -> Array:
+    """What is shown of a path (L, 2): as many of its reference frames as fit, evenly, each with the middle one of those
+    that it is matched with.
+    """
+    pairs = np.unique(path, axis=0)
+    frames = np.unique(pairs[:, 0])
+    chosen = frames[np.unique(np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int))]
+    matched = [pairs[pairs[:, 0] == n, 1] for n in chosen]
+    return np.stack([chosen, [others[len(others) // 2] for others in matched]], 1)
 
 
-def places(count: int) -> Array:
-    """Where the middles of ``count`` frames lie on a strip (count,): those that are shown evenly, the rest between."""
-    shown = shown_of(count)
-    return np.interp(np.arange(count), shown, np.linspace(0.5, SHOWN - 0.5, len(shown)))
+def moving_square(frames: Array) -> tuple[slice, slice]:
+    """Rows and columns of the smallest square that holds whatever moves in frames (T, H, W, 3), with a margin.
+
+    All of the frames where nothing moves, or everything because the camera does.
+    """
+    usual = np.median(frames, axis=0)
+    moves = (np.abs(frames - usual) > MOVED).any(axis=(0, 3))
+    height, width = moves.shape
+    if not moves.any():
+        return slice(0, height), slice(0, width)
+    rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
+    extent = 1 + max(rows[-1] - rows[0], columns[-1] - columns[0])
+    side = min(round(extent * (1 + 2 * AROUND)) + 2, height, width)
+
+    def span(places: Array, length: int) -> slice:
+        low = int(np.clip((places[0] + places[-1] + 1 - side) // 2, 0, length - side))
+        return slice(low, low + side)
+
+    return span(rows, height), span(columns, width)
 
 
-def draw_strip(axes: Axes, frames: Array, step: float, low: float, colour: str, *, above: bool) -> None:
-    """Frames (T, H, W, 3), as many as fit side by side, with their times in seconds above or below."""
-    middles, reach = places(len(frames)), 0.5 - MARGIN
-    for t in shown_of(len(frames)):
-        extent = (middles[t] - reach, middles[t] + reach, low + MARGIN, low + 1 - MARGIN)
-        axes.imshow(frames[t], extent=extent, interpolation="nearest")
-        y, side = (low + 1.03, "bottom") if above else (low - 0.03, "top")
-        axes.text(middles[t], y, f"{(t + 1) * step:.2f} s", fontsize=7.5, color=colour, ha="center", va=side)
+def draw_strip(axes: Axes, frames: Array, seconds: Array, low: float, colour: str, *, above: bool) -> None:
+    """Frames (T, H, W, 3) side by side, with their times above or below."""
+    for t, (frame, second) in enumerate(zip(frames, seconds, strict=True)):
+        extent = (t + MARGIN, t + 1 - MARGIN, low + MARGIN, low + 1 - MARGIN)
+        axes.imshow(frame, extent=extent, interpolation="nearest")
+        y, side = (low + 1.02, "bottom") if above else (low - 0.02, "top")
+        axes.text(t + 0.5, y, f"{second:.2f} s", fontsize=9, color=colour, ha="center", va=side)
