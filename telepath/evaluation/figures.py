@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from telepath.episodes import Array
@@ -34,6 +35,15 @@ ALIKE = 1e-6
 
 LEAST_COST = 1e-6
 """A cost that is nothing but rounding: where a logarithmic axis begins."""
+
+WINDOW = 5
+"""Episodes of a running mean."""
+
+LEVELS = ("source", "zero_shot", "action_hold", "pada")
+"""Whose mean returns are level lines beside the learning curves: those who learn no policy in the target."""
+
+DASH = 2.0
+"""Length of a level line's dashes, in widths of the line."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -82,26 +92,48 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def smooth(values: pd.Series, window: int = 5) -> pd.Series:
+def edged(linewidth: float) -> list[Any]:
+    """A white edge for a line: what is drawn over bars stays visible on all of them."""
+    return [withStroke(linewidth=linewidth + 1.8, foreground="white")]
+
+
+def smooth(values: pd.Series, window: int = WINDOW) -> pd.Series:
     """Centred running mean, over fewer values at the ends."""
     return values.rolling(window, min_periods=1, center=True).mean()
 
 
-def draw_curve(axes: Axes, curve: pd.DataFrame, agent: str, label: str) -> None:
+def draw_curve(axes: Axes, curve: pd.DataFrame, agent: str) -> None:
     """Episode returns as dots and their running mean as a line, against steps."""
-    axes.plot(curve["steps"], curve["return"], ".", color=COLOURS[agent], alpha=0.3, markersize=4)
-    axes.plot(curve["steps"], smooth(curve["return"]), color=COLOURS[agent], label=label)
+    colour, name = COLOURS[agent], agent.replace("_", " ")
+    mean = f"{name}: mean of {WINDOW} episodes"
+    axes.plot(curve["steps"], smooth(curve["return"]), color=colour, label=mean, zorder=2.1)
+    axes.plot(curve["steps"], curve["return"], ".", color=colour, alpha=0.4, markersize=5, label=f"{name}: an episode")
 
 
-def draw_rounds(axes: Axes, diary: pd.DataFrame, rounds: pd.DataFrame) -> None:
+def draw_rounds(axes: Axes, diary: pd.DataFrame, rounds: pd.DataFrame, interval: str) -> None:
     """Telepath's rounds: inferred return, true return with its interval, and a star on the shipped one."""
     inferred = (diary["steps"], diary["inferred_return"])
-    axes.plot(*inferred, "o--", color=INFERRED, markersize=4, label="Telepath, inferred")
-    axes.fill_between(rounds["steps"], rounds["low"], rounds["high"], color=BLUE, alpha=0.18, linewidth=0)
-    axes.plot(rounds["steps"], rounds["return"], "o-", color=BLUE, markersize=4, label="Telepath, true")
+    axes.plot(*inferred, "o--", color=INFERRED, markersize=4, label="Telepath: inferred")
+    axes.plot(rounds["steps"], rounds["return"], "o-", color=BLUE, markersize=4, label="Telepath: true")
+    axes.fill_between(
+        rounds["steps"], rounds["low"], rounds["high"], color=BLUE, alpha=0.18, linewidth=0, label=interval
+    )
     shipped = rounds[rounds["round"].isin(diary.loc[diary["shipped"] == 1, "round"])]
-    (star,) = axes.plot(shipped["steps"], shipped["return"], "*", color=BLUE, label="shipped round", zorder=5)
+    (star,) = axes.plot(shipped["steps"], shipped["return"], "*", color=BLUE, label="Telepath: shipped round", zorder=5)
     star.set(markersize=15, markeredgecolor="white")
+
+
+def draw_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    """Mean returns as dashed level lines; the dashes of those that lie on each other take turns."""
+    shown = {agent: levels[agent] for agent in LEVELS if agent in levels}
+    near = 0.01 * max(map(abs, shown.values()))
+    for agent, level in shown.items():
+        together = [other for other in shown if abs(shown[other] - level) <= near]
+        turn, turns = together.index(agent), max(2, len(together))
+        dashes = (-DASH * turn, (DASH, DASH * (turns - 1)))
+        axes.axhline(level, color=COLOURS[agent], linestyle=dashes)
+        # In the legend all have the same dashes.
+        axes.plot([], [], color=COLOURS[agent], linestyle=(0, (DASH, DASH)), label=f"{NAMES[agent]}: {level:.0f}")
 
 
 def learning_curves(
@@ -110,57 +142,60 @@ def learning_curves(
     diary: pd.DataFrame,
     rounds: pd.DataFrame,
     levels: Mapping[str, float],
+    interval: str,
     path: Path,
 ) -> None:
     """Left: the source at home. Right: the oracle, and Telepath's rounds with true and inferred return.
 
-    ``levels``: mean return per agent; source and zero-shot are drawn as level lines in the target's panel.
+    ``levels``: mean return per agent, those of ``LEVELS`` are drawn in the target's panel; ``interval``: what low and
+    high of the rounds are.
     """
-    with drawing(path, 4.2) as figure:
+    with drawing(path, 4.7) as figure:
         home, away = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.7])
-        draw_curve(home, source, "source", "source, with reward")
+        draw_curve(home, source, "source")
         home.set(title="At home, with reward", xlabel="source steps", ylabel="return of an episode")
-        for agent in ("source", "zero_shot"):
-            label = f"{NAMES[agent]}: {levels[agent]:.0f}"
-            away.axhline(levels[agent], color=COLOURS[agent], linestyle=":", label=label)
-        draw_curve(away, oracle, "oracle", "oracle, with reward")
-        draw_rounds(away, diary, rounds)
+        draw_curve(away, oracle, "oracle")
+        draw_levels(away, levels)
+        draw_rounds(away, diary, rounds, interval)
         away.set(title="In the target", xlabel="target steps")
         for panel in (home, away):
             panel.set_xlim(left=0)
             panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
             thousands(panel.xaxis)
-        figure.legend(*away.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        # The legend of a figure names what all of its panels show.
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9.5, columnspacing=1.6)
 
 
-def return_bars(returns: pd.DataFrame, confidence: float, path: Path) -> None:
-    """Mean return per agent with its interval, and every episode as a dot; agents from top to bottom."""
+def return_bars(returns: pd.DataFrame, trainings: pd.DataFrame, confidence: float, path: Path) -> None:
+    """Mean return per agent with its interval, and every episode as a dot; agents from top to bottom.
+
+    ``trainings``: a row each and columns of mean returns for the agents; shown as diamonds where there are several.
+    """
     agents = [agent for agent in NAMES if agent in set(returns["agent"])]
+    several = trainings if len(trainings) > 1 else trainings.iloc[:0]
+    means = several.reindex(columns=agents).astype(np.float64)
+    everything = np.concatenate([returns["return"].to_numpy(np.float64), means.to_numpy(np.float64).ravel()])
+    least, reach = min(0.0, float(np.nanmin(everything))), max(1.0, float(np.nanmax(everything)))
     with drawing(path, 0.9 + 0.48 * len(agents)) as figure:
         bars = figure.subplots()
-        reach = max(returns["return"].max(), 1)
         for row, agent in enumerate(agents):
             values = returns.loc[returns["agent"] == agent, "return"].to_numpy(np.float64)
             mean, low, high = mean_interval(values, confidence)
             bars.barh(row, mean, 0.62, color=COLOURS[agent])
             jitter = np.linspace(-0.22, 0.22, len(values))
-            bars.plot(
-                values,
-                row + jitter,
-                "o",
-                color="white",
-                alpha=0.75,
-                markersize=3.4,
-                markeredgecolor=INK,
-                markeredgewidth=0.5,
-            )
-            bars.plot([low, high], [row, row], color=INK, linewidth=2.6, solid_capstyle="butt", zorder=4)
+            (dots,) = bars.plot(values, row + jitter, "o", color="white", alpha=0.75, markersize=3.4)
+            dots.set(markeredgecolor=INK, markeredgewidth=0.5)
+            (line,) = bars.plot([low, high], [row, row], color=INK, linewidth=2.6, solid_capstyle="butt", zorder=4)
+            line.set_path_effects(edged(2.6))
+            (diamonds,) = bars.plot(means[agent], np.full(len(means), row), "D", fillstyle="none", color=INK, zorder=5)
+            diamonds.set(markersize=8, markeredgewidth=1.6, path_effects=edged(1.6))
             bars.text(reach * 1.04, row, f"{mean:.0f}", va="center", ha="left", fontweight="bold")
         bars.set(yticks=range(len(agents)), yticklabels=[NAMES[agent] for agent in agents], xlabel="true return")
-        bars.set(xlim=(min(0, returns["return"].min()), reach * 1.12), ylim=(len(agents) - 0.45, -0.55))
-        bars.set_title(
-            f"Dots: episodes. Black lines: {percent(confidence)} intervals of the mean.", fontweight="normal"
-        )
+        bars.set(xlim=(least, reach * 1.12), ylim=(len(agents) - 0.45, -0.55))
+        words = f"Dots: episodes. Black lines: {percent(confidence)} intervals of the mean."
+        if len(means):
+            words += f" Diamonds: means of {len(means)} trainings."
+        bars.set_title(words, fontweight="normal")
         bars.grid(axis="y", visible=False)
 
 
@@ -271,28 +306,33 @@ def label_origins(found: Reenactments, null: Array, source_step: float, path: Pa
 def shades(colour: str) -> LinearSegmentedColormap:
     """From a pale tint to a colour."""
     full = np.array(mpl.colors.to_rgb(colour))
-    return LinearSegmentedColormap.from_list(colour, np.stack([0.8 + 0.2 * full, full]))
+    return LinearSegmentedColormap.from_list(colour, np.stack([0.7 + 0.3 * full, full]))
 
 
 def reward_scatter(axes: Axes, heldout: Mapping[str, Array], policy: str, limits: tuple[float, float]) -> None:
-    """Inferred against true reward of one policy's records, darker where there are more."""
+    """Inferred against true reward of one policy's records, darker where there are more.
+
+    Where the true reward never changes there is nothing to compare: words then say what was inferred.
+    """
+    true, inferred = heldout["true"], heldout["inferred"]
+    if np.ptp(true) == 0:
+        axes.set_axis_off()
+        axes.set_title(NAMES[policy])
+        words = (
+            f"The true reward is\nalways {true[0]:.2g}.\n\n"
+            f"Inferred: {inferred.mean():.2f} on average,\nat most {inferred.max():.2f}."
+        )
+        axes.text(0, 0.95, words, va="top", transform=axes.transAxes)
+        return
     low, high = limits
     margin = 0.06 * (high - low)
     extent = (low - margin, high + margin) * 2
     axes.plot(limits, limits, color=INK, linewidth=1, linestyle=":")
-    axes.hexbin(
-        heldout["true"],
-        heldout["inferred"],
-        gridsize=22,
-        extent=extent,
-        bins="log",
-        mincnt=1,
-        cmap=shades(COLOURS[policy]),
-        linewidths=0,
-    )
-    r = correlation(heldout["true"], heldout["inferred"])
+    style: dict[str, Any] = {"cmap": shades(COLOURS[policy]), "edgecolors": COLOURS[policy], "linewidths": 0.5}
+    axes.hexbin(true, inferred, gridsize=22, extent=extent, bins="log", mincnt=1, **style)
+    r = correlation(true, inferred)
     axes.set_title(f"{NAMES[policy]}: r {'undefined' if r is None else f'= {r:.2f}'}")
-    axes.set(xlabel="true reward a frame", xlim=extent[:2], ylim=extent[:2], aspect="equal")
+    axes.set(xlabel="true reward a frame", ylabel="inferred", xlim=extent[:2], ylim=extent[:2], aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
@@ -309,7 +349,6 @@ def rewards(heldout: dict[str, Array], policies: Sequence[str], episode: int, st
         axes = top.subplots(1, len(policies), squeeze=False)[0]
         for panel, policy in zip(axes, policies, strict=True):
             reward_scatter(panel, heldout_of(heldout, policy), policy, limits)
-        axes[0].set_ylabel("inferred")
         shown = heldout_of(heldout, policies[-1])
         strip = bottom.subplots()
         reward_strip(strip, {name: array[:episode] for name, array in shown.items()}, step)

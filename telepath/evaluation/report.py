@@ -9,7 +9,7 @@ from telepath.evaluation import figures
 from telepath.evaluation.evidence import HELDOUT_POLICIES, Evidence, heldout_of
 from telepath.evaluation.findings import AGENTS, HEADLINES, Findings, Metrics, find
 from telepath.evaluation.html import self_contained
-from telepath.evaluation.page import share, write_page
+from telepath.evaluation.page import pictures, share, write_page
 from telepath.evaluation.scores import ratio, significant
 from telepath.evaluation.strips import drawn_strips
 from telepath.files import write_atomically
@@ -61,15 +61,17 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
     levels = {agent: interval.mean for agent, interval in findings.intervals.items()}
     found, last = evidence.reenactments, HELDOUT_POLICIES[-1]
     episode = max(1, len(heldout_of(evidence.heldout, last)["true"]) // params.evaluate.heldout_episodes)
+    confidence = params.evaluate.confidence
     figures.learning_curves(
         evidence.source_curve,
         evidence.oracle_curve,
         evidence.diary,
         evidence.rounds,
         levels,
+        f"{figures.percent(confidence)} interval of {params.evaluate.curve_episodes} episodes",
         folder / "curves.png",
     )
-    figures.return_bars(evidence.returns, params.evaluate.confidence, folder / "returns.png")
+    figures.return_bars(evidence.returns, evidence.trainings, confidence, folder / "returns.png")
     figures.rewards(evidence.heldout, HELDOUT_POLICIES, episode, target_step, folder / "rewards.png")
     figures.cem_progress(found.history, found.cost, found.tau, folder / "cem.png")
     if params.observation == "state":
@@ -79,7 +81,11 @@ def draw(findings: Findings, evidence: Evidence, params: Params, folder: Path) -
         frames = found._replace(reference=frames_of(found.reference), imagined=frames_of(found.imagined))
         drawn_strips(frames, source_step, target_step, folder / "alignments.png")
     figures.label_origins(found, evidence.null, source_step, folder / "labels.png")
-    figures.induced_gap(evidence.gap, folder / "gap.png")
+    if any(path == "figures/gap.png" for path, *_ in pictures(evidence, params)):
+        figures.induced_gap(evidence.gap, folder / "gap.png")
+    else:
+        # One of an earlier run may lie there.
+        (folder / "gap.png").unlink(missing_ok=True)
 
 
 def summary_table(metrics: Mapping[str, float | int | None], report: Path = Path("reports/index.md")) -> str:
