@@ -32,7 +32,7 @@ pre code { padding: 0; }
 @media (min-width: 40rem) { td:first-child { white-space: nowrap; } }
 @media (max-width: 40rem) {
   td:last-child:not(:nth-child(-n + 3)) { min-width: 13rem; }
-  .wide > img[src^="data:image/png"] { width: 36rem; max-width: none; }
+  .wide > img { width: 36rem; max-width: none; }
 }
 """
 
@@ -49,7 +49,7 @@ def self_contained(markdown: str, folder: Path) -> str:
         lambda found: f'<img src="{data_uri(folder / html.unescape(found[1]))}"',
         parser.render(markdown),
     )
-    # What is too wide for a phone moves within a frame of its own: tables, and figures, whose words would be too small.
+    # What is too wide for a phone moves within a frame of its own: tables, and pictures, whose words would be small.
     body = body.replace("<p><img", '<p class="wide"><img')
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     return (

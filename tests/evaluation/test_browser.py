@@ -131,8 +131,8 @@ def test_a_browser_shows_it(browser: Chrome, page: Path, width: int, scheme: str
     for complete, natural, across in pictures:
         assert complete
         assert natural > 1
-        # Words in a figure are a hundredth as high as it is wide, or a little more.
-        assert across > (550 if natural >= 1200 else 0.85 * min(width, natural))
+        # Words in figures and film are a hundredth as high as these are wide, or a little more.
+        assert across > (550 if natural >= 700 else 0.85 * min(width, natural))
     # A table or figure may be wider and is then moved within its own frame; the page is not.
     assert run("return document.documentElement.scrollWidth") <= width
     beyond = run(
