@@ -308,27 +308,30 @@ def expected_minutes(work: Work, samples: int, sizes: list[int]) -> float:
 
 def draw(table: list[dict[str, Any]], sizes: list[dict[str, float]], path: Path) -> None:
     """Bars of the methods; time and memory over the number of segments."""
-    import matplotlib
+    from telepath.evaluation.agents import BLUE, FAINT, INK
+    from telepath.evaluation.figures import drawing
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    left.barh([row["method"] for row in table][::-1], [row["seconds"] for row in table][::-1], color="C0")
-    left.set(xlabel="seconds", title="one search of all segments")
-    x = [row["segments"] for row in sizes]
-    for axes, name, title in ((middle, "seconds", "time"), (right, "peak MiB", "memory")):
-        y = [row[name] for row in sizes]
-        axes.plot(x, y, marker="o")
-        axes.set(xscale="log", xlabel="segments", ylabel=name, title=title)
-        axes.set_xticks(x, [str(n) for n in x])
-        axes.minorticks_off()
-    middle.plot(x, [sizes[0]["seconds"] / x[0] * n for n in x], color="0.6", lw=1, ls="--", label="linear")
-    middle.set(yscale="log")
-    middle.legend(frameon=False)
-    right.set_ylim(0)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    with drawing(path, 3.2) as figure:
+        left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
+        names, seconds = [row["method"] for row in table], [row["seconds"] for row in table]
+        colours = [BLUE if name.startswith("telepath") else FAINT for name in names]
+        bars = left.barh([name.replace(", ", ",\n") for name in names], seconds, 0.65, color=colours)
+        left.bar_label(bars, [f"{value:.0f}" for value in seconds], padding=3)
+        left.set(xlabel="seconds", title="All segments once", xlim=(0, 1.2 * max(seconds)))
+        left.invert_yaxis()
+        left.grid(visible=False, axis="y")
+        x = [row["segments"] for row in sizes]
+        for axes, name, title in ((middle, "seconds", "Time"), (right, "peak MiB", "Memory")):
+            axes.plot(x, [row[name] for row in sizes], "o-", color=BLUE)
+            axes.set(xscale="log", xlabel="segments", ylabel=name, title=title)
+            axes.set_xticks(x, [f"{n:,}" for n in x], fontsize=9)
+            axes.minorticks_off()
+        linear = [sizes[0]["seconds"] / x[0] * n for n in x]
+        middle.plot(x, linear, color=INK, linewidth=1, linestyle="--", label="linear")
+        middle.set(yscale="log")
+        middle.yaxis.set_major_formatter("{x:g}")
+        middle.legend()
+        right.set_ylim(0, 1.15 * max(row["peak MiB"] for row in sizes))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS
+from telepath.evaluation.agents import BLUE, COLOURS, VERMILION
+from telepath.evaluation.figures import drawing, thousands
 from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
 
 FOLDER = Path(__file__).resolve().parent.parent / "reports" / "benchmark"
@@ -31,6 +34,12 @@ COLUMNS = {
     "oracle": "oracle, same steps",
     "converged oracle": "oracle, converged",
 }
+
+STYLES = {SETTINGS[0]: (BLUE, "o-"), SETTINGS[1]: (VERMILION, "s--")}
+"""Colour and line of Telepath's rounds, by setting."""
+
+LEVELS = {"source": "-", "zero_shot": ":", "oracle": "--"}
+"""Line of those who are shown as levels."""
 
 
 def load_cells(folder: Path) -> list[dict[str, Any]]:
@@ -166,36 +175,38 @@ def share_of(true: "pd.Series[bool]") -> str:
 
 
 def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
-    """True return of every round against target steps, a panel a task and gap; the source and zero-shot as levels."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
+    """True return of every round against target steps, a panel a task and gap; those without rounds as levels."""
     panels = list(diary.groupby(["task", "gap"], sort=False))
-    columns = min(4, len(panels))
+    columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(lines, columns, figsize=(4 * columns, 2.8 * lines), squeeze=False, sharey=True)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    for axis, ((task, gap), runs) in zip(axes.flat, panels, strict=False):
-        here = table[(table["task"] == task) & (table["gap"] == gap)]
-        for (setting, _), run in runs.groupby(["setting", "seed"], sort=False):
-            color = f"C{SETTINGS.index(setting)}"
-            axis.plot(run["steps"] / 1000, run["return"], color=color, marker=".", label=setting)
-            shipped = run[run["shipped"] == 1]
-            axis.plot(shipped["steps"] / 1000, shipped["return"], "o", mfc="none", color=color, ms=9)
-        for agent, style in (("source", "-"), ("zero_shot", ":"), ("oracle", "--")):
-            level = here[here["agent"] == agent]["return"].mean()
-            axis.axhline(level, color="0.5", ls=style, lw=1, label=COLUMNS[agent])
-        axis.set_title(f"{task}, {gap}", fontsize=9)
-        axis.set_ylim(0, 1000)
-        axis.set_xlabel("target steps, thousands", fontsize=8)
-    named = dict(zip(*reversed(axes.flat[0].get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="upper center", ncols=5, fontsize=8)
-    figure.tight_layout(rect=(0, 0, 1, 0.96))
-    figure.savefig(path, dpi=80, metadata={"Software": None})
-    pyplot.close(figure)
+    with drawing(path, 2.3 * lines + 0.9) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, ((task, gap), runs) in zip(axes.flat, panels, strict=False):
+            here = table[(table["task"] == task) & (table["gap"] == gap)]
+            for (setting, _), run in runs.groupby(["setting", "seed"], sort=False):
+                colour, line = STYLES[str(setting)]
+                axis.plot(run["steps"], run["return"], line, color=colour, markersize=4, label=COLUMNS[str(setting)])
+                shipped = run[run["shipped"] == 1]
+                (star,) = axis.plot(shipped["steps"], shipped["return"], "*", color=colour, label="shipped", zorder=5)
+                star.set(markersize=13, markeredgecolor="white")
+            for agent, style in LEVELS.items():
+                level = here[here["agent"] == agent]["return"].mean()
+                axis.axhline(level, color=COLOURS[agent], linestyle=style, label=COLUMNS[agent], zorder=1.5)
+            axis.set_title(f"{task}\n{gap}", fontsize=10)
+            axis.set(xlim=(0, None), ylim=(0, 1000))
+            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            thousands(axis.xaxis)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("true return")
+        # The lowest of every column.
+        for axis in axes.flat[len(panels) - columns : len(panels)]:
+            axis.set_xlabel("target steps")
+        named: dict[str, Any] = {}
+        for axis in axes.flat:
+            named |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
 
 
 def main() -> None:

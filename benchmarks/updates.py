@@ -30,6 +30,7 @@ import pandas as pd
 
 from benchmarks.shares import profile
 from telepath.evaluation.agents import BLUE, FAINT
+from telepath.evaluation.figures import drawing
 from telepath.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -159,26 +160,19 @@ def first_update(times: int) -> dict[str, Any]:
 
 def draw(results: pd.DataFrame, path: Path) -> None:
     """Milliseconds of everybody at the large size on one core."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    shown = results[(results["size"] == LARGE) & (results["threads"] == 1)].iloc[::-1]
-    figure, axes = plt.subplots(figsize=(8, 0.6 * len(shown) + 1.2), layout="constrained")
-    colours = [BLUE if who == "telepath" else FAINT for who in shown["who"]]
-    bars = axes.barh(shown["who"], shown["ms"], color=colours)
-    ratios = shown.get("telepath is faster by", pd.Series(np.nan, shown.index))
-    times = ["" if np.isnan(ratio) else f", {ratio:.1f} times ours" for ratio in ratios]
-    labels = [f" {ms:.0f} ms{more}" for ms, more in zip(shown["ms"], times, strict=True)]
-    axes.bar_label(bars, labels)
-    axes.set(
-        xlabel="milliseconds an update, one core",
-        title="One update: 16 windows of 64, 1024 imagined trajectories of 15",
-    )
-    axes.margins(x=0.4)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    shown = results[(results["size"] == LARGE) & (results["threads"] == 1)]
+    with drawing(path, 0.42 * len(shown) + 1.2) as figure:
+        axes = figure.subplots()
+        colours = [BLUE if who == "telepath" else FAINT for who in shown["who"]]
+        bars = axes.barh(shown["who"], shown["ms"], 0.65, color=colours)
+        ratios = shown.get("telepath is faster by", pd.Series(np.nan, shown.index))
+        times = ["" if np.isnan(ratio) else f", {ratio:.1f} times ours" for ratio in ratios]
+        labels = [f"{ms:,.0f} ms{more}" for ms, more in zip(shown["ms"], times, strict=True)]
+        axes.bar_label(bars, labels, padding=4)
+        axes.set(xlabel="milliseconds an update, one core", xlim=(0, 1.45 * shown["ms"].max()))
+        axes.set_title("One update: 16 windows of 64, 1024 imagined trajectories of 15")
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
 
 
 def measure(options: argparse.Namespace) -> pd.DataFrame:

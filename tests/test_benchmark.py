@@ -1,5 +1,7 @@
 """The benchmark's cells are transfers that exist, and its tables count what they say."""
 
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 import yaml
 
 import benchmarks.grid as grid_module
-from benchmarks import dreamer, dtw, labelling, rivals, updates
+from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
 from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
@@ -128,6 +130,19 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     assert text.index("| PADA |") < text.index("**Telepath**")
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
+
+
+def test_what_is_committed_can_be_drawn_again(tmp_path: Path) -> None:
+    for folder, names in {
+        "benchmark": ("results.csv", "rounds.csv"),
+        "benchmarks": ("dtw.csv", "labelling.csv", "labelling-scale.csv", "updates.csv"),
+    }.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            shutil.copy(grid_module.ROOT / "reports" / folder / name, tmp_path / folder)
+    redraw.main(["--measured", str(tmp_path / "benchmarks"), "--grid", str(tmp_path / "benchmark")])
+    drawn = {path.name: struct.unpack(">I", path.read_bytes()[16:20])[0] for path in tmp_path.rglob("*.png")}
+    assert drawn == dict.fromkeys(("curves.png", "dtw.png", "labelling.png", "updates.png"), 1280)
 
 
 def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> None:
