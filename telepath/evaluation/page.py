@@ -20,22 +20,25 @@ OBSERVED = {
     "pixels+state": "frames of 64 x 64 pixels, and the state",
 }
 
-MOTIONS = "the dimensions in which the source moves most"
-
 PICTURES = (
     (
         "curves",
         "Return against steps: the source at home; the oracle and Telepath's rounds in the target",
-        "Learning. The dots and the running means of source and oracle are training episodes, in which they "
-        "explore, and at the end those of the finalists, which do not. Telepath's true return was recorded for this "
-        "picture only; it saw the inferred one.",
+        "Learning. In their training episodes source and oracle explore, but for those of the finalists at the end. "
+        "Telepath's true return was recorded for this picture only; it saw the inferred one. Its last steps rolled out "
+        "the finalists. Levels are those of the evaluation.",
     ),
-    ("returns", "Bars of the true return of every agent, with intervals", "True return of every agent."),
+    (
+        "returns",
+        "Bars of the true return of every agent, with intervals",
+        "True return of every agent; diamonds, if there are any: means of other trainings.",
+    ),
     (
         "rewards",
         "Inferred against true reward on held-out episodes of three policies, and over one episode",
         "Inferred against true reward a frame, on target episodes that were never trained on. Darker cells "
-        "hold more steps. Below, an episode of the shipped policy.",
+        "hold more steps. Where the true reward never changes, words say what was inferred. Below, an episode of the "
+        "shipped policy.",
     ),
     (
         "cem",
@@ -45,8 +48,8 @@ PICTURES = (
     (
         "alignments",
         "Observations of three source segments and of their imagined re-enactments, with warping paths",
-        f"The best, the median and the worst re-enactment: {MOTIONS}. "
-        "Thin lines join the frames that the warping path matches.",
+        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. Thin lines join "
+        "the frames that the warping path matches.",
     ),
     (
         "labels",
@@ -65,9 +68,16 @@ PICTURES = (
 """File name, alternative text and caption of every picture."""
 
 
-POSES_SHOW = "Strips of poses: three source segments above what the target imagined, joined along the warping path"
+POSES_SHOW = "Strips of poses: eight frames of three source segments, each above what the target imagined for it"
 POSES_CAPTION = (
-    "The same three as poses. Nothing but observations is stored, so a pose is one that would be observed so"
+    "The same three as poses. Below each source frame stands the target frame that the warping path matches with it: "
+    "the times tell the pace. Both rows are seen through the same window, fitted to what moves. Nothing but "
+    "observations is stored, so a pose is one that would be observed so"
+)
+
+FRAMES_CAPTION = (
+    "The best, the median and the worst re-enactment: eight source frames each, above the frame that the warping path "
+    "matches with it, cropped to what moves."
 )
 
 TELEPATH_SEES = {
@@ -115,12 +125,16 @@ def write_page(findings: Findings, evidence: Evidence, params: Params) -> str:
 
 def pictures(evidence: Evidence, params: Params) -> list[tuple[str, str, str]]:
     """``PICTURES`` with their paths, worded for what was observed; poses after the alignments that they show."""
-    shown = MOTIONS if params.observation == "state" else "frames as they were observed and as they were imagined"
-    found = [(f"figures/{name}.png", alt, caption.replace(MOTIONS, shown)) for name, alt, caption in PICTURES]
+    found = [(f"figures/{name}.png", alt, caption) for name, alt, caption in PICTURES]
+    after = [name for name, *_ in PICTURES].index("alignments")
+    if params.observation != "state":
+        found[after] = (*found[after][:2], FRAMES_CAPTION)
     if evidence.film.misfit is not None:
         off = f"at most {evidence.film.misfit:.1g} of a spread off" if evidence.film.misfit >= 1e-3 else "exactly"
-        after = 1 + [name for name, *_ in PICTURES].index("alignments")
-        found.insert(after, ("film/poses.png", POSES_SHOW, f"{POSES_CAPTION} ({off})."))
+        found.insert(after + 1, ("film/poses.png", POSES_SHOW, f"{POSES_CAPTION} ({off})."))
+    if evidence.gap["divergence"].max() < ALIKE:
+        # An empty plot: the section on the gap says that the two move alike.
+        found = [picture for picture in found if picture[0] != "figures/gap.png"]
     return found
 
 
