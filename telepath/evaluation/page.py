@@ -48,8 +48,8 @@ PICTURES = (
     (
         "alignments",
         "Observations of three source segments and of their imagined re-enactments, with warping paths",
-        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. Thin lines join "
-        "the frames that the warping path matches.",
+        "The best, the median and the worst re-enactment: the dimensions in which the source moves most. Thin lines "
+        "join the frames that the warping path matches.",
     ),
     (
         "labels",
