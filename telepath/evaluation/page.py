@@ -420,14 +420,17 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
         )
     if choice.shipped == choice.best:
         judgement = "That was the best choice: no round had a higher true return"
+    elif evidence.rounds["low"][evidence.rounds["round"] == choice.best].min() <= choice.shipped_return:
+        judgement = f"No round was clearly better: the highest true return is {choice.best_return:.0f}, of round "
+        judgement += f"{choice.best}, with an interval that holds this one's"
     else:
         judgement = f"The best would have been round {choice.best}, with {choice.best_return:.0f}"
         judgement += ": a good choice all the same" if (choice.share or 0) >= 0.9 else ": a poor choice"
     given = f" **This round is the source's policy, {choice.kept}.**" if choice.kept else ""
     return (
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {len(finals)} finalists were rolled out "
-        f"again, {inferred}. Its true return is {choice.shipped_return:.0f} over {params.evaluate.curve_episodes} "
-        "episodes. "
+        f"again, {inferred}. Its true return is {choice.shipped_return:.0f} over the first "
+        f"{params.evaluate.curve_episodes} episodes. "
         f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}." + given
     )
 

@@ -258,6 +258,22 @@ def test_the_source_agents_own_that_was_kept_for_lack_of_a_clear_gain_is_said_to
     assert "- What is shipped is the source's policy, as it is: nothing that was learned" in page
 
 
+def test_a_better_round_is_named_where_it_is_clearly_better(
+    make_evidence: Callable[..., Evidence], params: Params
+) -> None:
+    made = make_evidence()
+    shipped = int(made.diary["shipped"].argmax())
+    other = 3 if shipped != 3 else 4
+    made.rounds["return"] = 500.0
+    made.rounds.loc[shipped, "return"] = 700.0
+    made.rounds.loc[other, ["return", "low"]] = [720.0, 600.0]
+    page = write_page(find(made, with_gap(params)), made, with_gap(params))
+    assert f"No round was clearly better: the highest true return is 720, of round {other}" in page
+    made.rounds.loc[other, ["return", "low"]] = [900.0, 800.0]
+    page = write_page(find(made, with_gap(params)), made, with_gap(params))
+    assert f"The best would have been round {other}, with 900: a poor choice" in page
+
+
 def test_who_needs_less_and_is_as_good_is_named(make_evidence: Callable[..., Evidence], params: Params) -> None:
     levels = {"source": 880, "random": 40, "zero_shot": 20, "action_hold": 875, "pada": 860, "telepath": 760}
     made = make_evidence(levels=levels | {"oracle": 890})
