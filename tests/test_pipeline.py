@@ -169,10 +169,9 @@ class TestPipeline:
         before = project.metrics()
         summary = project.folder / "stages" / "summary.py"
         summary.write_text(summary.read_text() + "\n# changed\n")
-        assert "commit it, so that a row" in project.run(sys.executable, "-m", "stages.seeds", "1", check=False)
+        assert "so that a row can name its code" in project.run(sys.executable, "-m", "stages.seeds", "1", check=False)
         project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "as it is")
-        first = project.run(sys.executable, "-m", "stages.seeds", "1", "0")
-        assert set(re.findall(r"Running stage '(\w+)'", first)) >= SOURCE | TARGET - {"report"}
+        project.run(sys.executable, "-m", "stages.seeds", "1", "0")
         assert project.metrics() == before
         assert project.repro() == {"report"}
         page = (project.folder / "reports" / "index.md").read_text()
@@ -181,11 +180,6 @@ class TestPipeline:
         assert table["telepath"][0] == before["telepath_return"]
         assert table["seed_source"].tolist() == table["seed_target"].tolist() == [0, 1]
         assert table["source"][0] != table["source"][1]
-        # A second time DVC has it all in its cache.
-        rows = (project.folder / "seeds.csv").read_text()
-        again = project.run(sys.executable, "-m", "stages.seeds", "1")
-        assert not set(re.findall(r"Running stage '(\w+)'", again)) & (SOURCE | TARGET - {"film", "report"})
-        assert (project.folder / "seeds.csv").read_text() == rows
         assert project.repro() == set()
 
     def test_a_fresh_clone_with_the_cache_runs_nothing(self, project: Project, tmp_path: Path) -> None:
