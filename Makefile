@@ -16,8 +16,8 @@ repro: $(READY)
 	@$(BIN)/dvc repro --quiet --single-item report
 	@$(BIN)/python -m stages.summary
 
-# How far do trainings lie apart? As long again as `make repro` for each of SEEDS.
-seeds: repro
+# How far do trainings lie apart? After `make repro`, and as long again for each of SEEDS.
+seeds: $(READY)
 	$(BIN)/python -m stages.seeds $(SEEDS)
 	@$(BIN)/dvc repro --quiet --single-item report
 

@@ -48,12 +48,21 @@ COLUMNS = ("stage", "made", "minutes", "mebibytes")
 
 def read_costs() -> dict[str, Cost]:
     """The costs of what lies in this workspace; of a stage that was not measured, or made other files, none."""
-    table = read_table(COSTS, COLUMNS, rows=False)
+    table = read_rows()
     costs = {}
     for stage, made, minutes, mebibytes in table[list(COLUMNS)].itertuples(index=False):
         if stage in MADE and MADE[stage].exists() and content_hash(MADE[stage]) == made:
             costs[stage] = Cost(float(minutes), float(mebibytes))
     return costs
+
+
+def read_rows() -> pd.DataFrame:
+    """The table as it is."""
+    try:
+        return read_table(COSTS, COLUMNS, rows=False)
+    except UserError as error:
+        what = str(error).partition(";")[0]
+        raise UserError(f"{what}; `make repro` puts the committed one in its place if you delete it") from None
 
 
 def measured() -> dict[str, Cost]:
@@ -70,7 +79,7 @@ def measured() -> dict[str, Cost]:
 def main() -> None:
     """Replace the rows of what was measured here."""
     found = measured()
-    table = read_table(COSTS, COLUMNS, rows=False)
+    table = read_rows()
     kept = table[~table["stage"].isin(found)][list(COLUMNS)]
     new = pd.DataFrame([(stage, content_hash(MADE[stage]), *cost) for stage, cost in found.items()], columns=COLUMNS)
     order = {stage: number for number, stage in enumerate(MADE)}

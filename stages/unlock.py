@@ -3,7 +3,7 @@
 DVC writes them in place, and an unreadable one would stop every further `dvc repro`, or `dvc queue start`. Its lock
 files go; one that can be read is left alone: DVC itself finds out whether the processes that it names still live. A
 dvc.lock becomes what git last recorded, or goes as well: what was done since is in DVC's run cache, and nothing is done
-again.
+again. And the tables that no stage makes, costs.csv and seeds.csv, are taken from git where they are missing.
 """
 
 import json
@@ -19,6 +19,9 @@ from telepath.files import write_atomically
 
 LOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
 """The workspace's, and that of queued experiments."""
+
+
+TABLES = (Path("costs.csv"), Path("seeds.csv"))
 
 
 def unlock(path: Path) -> bool:
@@ -46,15 +49,29 @@ def restore(path: Path) -> bool:
         return False
     except Exception:  # whatever yaml and the schema trip over
         pass
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True, check=False
-    )
-    if committed.returncode:
+    committed = in_git(path)
+    if committed is None:
         path.unlink()
     else:
-        write_atomically(path, committed.stdout)
-    done = "removed" if committed.returncode else "restored from git"
+        write_atomically(path, committed)
+    done = "removed" if committed is None else "restored from git"
     print(f"telepath: {path}: was left broken by a DVC that was killed; {done}, DVC's cache has what was done")
+    return True
+
+
+def in_git(path: Path) -> bytes | None:
+    """The file as it was committed, if it was."""
+    command = ["git", "show", f"HEAD:./{path.name}"]
+    committed = subprocess.run(command, cwd=path.parent, capture_output=True, check=False)
+    return None if committed.returncode else committed.stdout
+
+
+def bring_back(path: Path) -> bool:
+    """Put the committed file where there is none; whether there was none, and one in git."""
+    if path.exists() or (committed := in_git(path)) is None:
+        return False
+    write_atomically(path, committed)
+    print(f"telepath: {path}: was missing; restored from git")
     return True
 
 
@@ -64,6 +81,8 @@ def main() -> None:
         unlock(lock)
     for record in RECORDS:
         restore(record)
+    for table in TABLES:
+        bring_back(table)
 
 
 if __name__ == "__main__":

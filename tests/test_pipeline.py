@@ -167,6 +167,10 @@ class TestPipeline:
 
     def test_other_seeds_run_beside_the_workspace_and_join_its_report(self, project: Project) -> None:
         before = project.metrics()
+        summary = project.folder / "stages" / "summary.py"
+        summary.write_text(summary.read_text() + "\n# changed\n")
+        assert "so that a row can name its code" in project.run(sys.executable, "-m", "stages.seeds", "1", check=False)
+        project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "as it is")
         project.run(sys.executable, "-m", "stages.seeds", "1", "0")
         assert project.metrics() == before
         assert project.repro() == {"report"}

@@ -160,10 +160,18 @@ def learning_curves(
         away.set(title="In the target", xlabel="target steps")
         for panel in (home, away):
             panel.set_xlim(left=0)
-            panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
+            # What returns there were: an interval of few of them reaches beyond what is possible.
+            panel.set_ylim(*limits([source["return"], oracle["return"], rounds["return"], diary["inferred_return"]]))
             thousands(panel.xaxis)
         # The legend of a figure names what all of its panels show.
         figure.legend(loc="outside lower center", ncols=3, fontsize=9.5, columnspacing=1.6)
+
+
+def limits(returns: Sequence[pd.Series]) -> tuple[float, float]:
+    """An axis for all of these, 0 among them, with some room."""
+    everything = np.concatenate([[0.0, 1.0], *(series.to_numpy(np.float64) for series in returns)])
+    low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
+    return low - 0.05 * (high - low), high + 0.08 * (high - low)
 
 
 def return_bars(returns: pd.DataFrame, trainings: pd.DataFrame, confidence: float, path: Path) -> None:

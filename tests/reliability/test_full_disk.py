@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.unlock import restore, unlock
+from stages.unlock import bring_back, restore, unlock
 from telepath.episodes import load_arrays, save_arrays
 from telepath.errors import UserError
 from telepath.files import write_atomically
@@ -165,3 +165,19 @@ def test_a_broken_lock_of_dvc_s_goes_and_a_whole_one_stays(tmp_path: Path) -> No
         path.write_text(broken)
         assert unlock(path)
         assert not path.exists()
+
+
+def test_a_table_that_no_stage_makes_comes_back_from_git(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    assert not bring_back(path)  # there is no repository
+    path.write_text("stage\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "costs.csv"], cwd=tmp_path, check=True)
+    who = ("-c", "user.name=t", "-c", "user.email=t@t")
+    subprocess.run(["git", *who, "commit", "-qm", "table"], cwd=tmp_path, check=True)
+    path.write_text("mine\n")
+    assert not bring_back(path)
+    assert path.read_text() == "mine\n"
+    path.unlink()
+    assert bring_back(path)
+    assert path.read_text() == "stage\n"
