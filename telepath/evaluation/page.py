@@ -288,7 +288,7 @@ def trainings(findings: Findings, evidence: Evidence, level: str) -> str:
         share = found["share"]
         words += (
             f" Telepath scores {share.mean:.2f} of the source at home ({level} interval {share.low:.2f} to "
-            f"{share.high:.2f}, which resamples trainings)."
+            f"{share.high:.2f}, over trainings)."
         )
     return f"{words}\n\n{table(header, rows, 'l' + 'r' * (len(header) - 1))}\n\nCode: commit {code}."
 
