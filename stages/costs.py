@@ -7,7 +7,9 @@ same bytes. Here they are an input of the report instead, and belong to files, b
 is never shown.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -58,8 +60,15 @@ def read_costs() -> dict[str, Cost]:
 
 def read_rows() -> pd.DataFrame:
     """The table as it is."""
-    try:
+    with made_by_no_stage():
         return read_table(COSTS, COLUMNS, rows=False)
+
+
+@contextlib.contextmanager
+def made_by_no_stage() -> Iterator[None]:
+    """What is wrong with a table in here is mended by ``stages.unlock`` alone, and that is said."""
+    try:
+        yield
     except UserError as error:
         what = str(error).partition(";")[0]
         raise UserError(f"{what}; `make repro` puts the committed one in its place if you delete it") from None

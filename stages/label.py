@@ -19,14 +19,15 @@ from telepath.transfer.labels import HERE, label
 def main(params: Params, context: Context) -> None:
     """Align, match and save."""
     where = EXECUTOR.read(HERE)
-    target = Environment(params.task, params.gap.action_repeat, params.seed.target, observation=params.observation)
+    repeat = params.gap.action_repeat
+    target = Environment(params.task, repeat, params.seed.target, rewarded=False, observation=params.observation)
     dims = target.observation, target.action_dim
     agent = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims)
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
     device = training_device(frames=agent.model.observation.has_frames)
     belief = BeliefNet.load(BELIEF, agent.to(device).model, params.belief).to(device)
-    rates = Rates(params.tasks[params.task].action_repeat, params.gap.action_repeat, target.frame_seconds)
+    rates = Rates(params.tasks[params.task].action_repeat, repeat, target.frame_seconds)
     scale = scale_for(agent.model.observation, source + exploration)
     reenactor = Reenactor(agent.model, belief, scale, rates, params.label)
     pool = SourcePool(source, scale, rates, params.label.match)

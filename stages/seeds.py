@@ -23,6 +23,7 @@ import pandas as pd
 import yaml
 
 from stages.artefacts import EVALUATION, REPORTS
+from stages.costs import made_by_no_stage
 from stages.harness import FAILED, SETTINGS, dvc_hash
 from telepath.config import Params, load
 from telepath.errors import UserError
@@ -62,21 +63,18 @@ def read_seeds() -> pd.DataFrame:
 
 def read_rows() -> pd.DataFrame:
     """All rows; a ``UserError`` where they can be none of ours."""
-    try:
+    with made_by_no_stage():
         table = read_table(SEEDS, (*RUN, *JUDGED), rows=False)
-        returns, seeds = table.reindex(columns=list(AGENTS)), table[["seed_source", "seed_target"]]
-        numbers = returns.apply(pd.to_numeric, errors="coerce").astype(np.float64)
         if list(table.columns) != [*RUN, *AGENTS]:
             raise UserError(f"{SEEDS}: has other columns")
-        if np.isinf(numbers).to_numpy().any() or (numbers.isna() & returns.notna()).to_numpy().any():
+        returns = table[list(AGENTS)].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+        if np.isinf(returns).to_numpy().any() or (returns.isna() & table[list(AGENTS)].notna()).to_numpy().any():
             raise UserError(f"{SEEDS}: has returns that are no numbers")
+        seeds = table[["seed_source", "seed_target"]]
         odd = len(table) and ((seeds % 1 != 0) | (seeds < 0)).to_numpy().any()
         if odd or table.duplicated(list(KEY)).any():
             raise UserError(f"{SEEDS}: has seeds that are none, or a row twice")
-    except UserError as error:
-        what = str(error).partition(";")[0]
-        raise UserError(f"{what}; `make repro` puts the committed one in its place if you delete it") from None
-    return table.assign(**{agent: numbers[agent] for agent in AGENTS})
+    return table.assign(**{agent: returns[agent] for agent in AGENTS})
 
 
 def keep(found: Row) -> None:

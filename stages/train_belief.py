@@ -13,7 +13,8 @@ from telepath.runtime.store import save_state
 
 def main(params: Params, context: Context) -> None:
     """Train and save."""
-    target = Environment(params.task, params.gap.action_repeat, params.seed.target, observation=params.observation)
+    repeat = params.gap.action_repeat
+    target = Environment(params.task, repeat, params.seed.target, rewarded=False, observation=params.observation)
     dims = target.observation, target.action_dim
     model = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims).model
     training = BeliefTraining(

@@ -180,6 +180,11 @@ class TestPipeline:
         assert table["telepath"][0] == before["telepath_return"]
         assert table["seed_source"].tolist() == table["seed_target"].tolist() == [0, 1]
         assert table["source"][0] != table["source"][1]
+        # A second time DVC has all of it in its cache.
+        again = project.run(sys.executable, "-m", "stages.seeds", "1")
+        assert "Reproducing experiment 'seed-1'" in again
+        assert set(re.findall(r"Running stage '(\w+)'", again)) <= {"film", "report"}
+        assert pd.read_csv(project.folder / "seeds.csv").equals(table)
         assert project.repro() == set()
 
     def test_a_fresh_clone_with_the_cache_runs_nothing(self, project: Project, tmp_path: Path) -> None:
