@@ -1,13 +1,14 @@
 """One Dreamer in a process of its own, which makes an update whenever it is told to. ``benchmarks.updates`` starts it.
 
-    python benchmarks/contenders.py NAME THREADS [CHECKOUT]
+    python benchmarks/contenders.py NAME THREADS [CHECKOUT [DEVICE]]
 
 Each runs in the Python it was installed in, so this file imports nothing before it knows who is asked for. On its
 standard output it says, a JSON object a line, what it is (``ready``) or why it cannot be (``absent``), and then the
 wall and CPU seconds of an update for every line that it reads. What a rival prints itself goes to standard error.
 
 All get the same: state observations and actions as large as walker-walk's, 16 windows of 64 records, imagination of 15
-steps from all 1024 of them, float32, eagerly, random numbers for data. Their batches are made beforehand.
+steps from all 1024 of them, float32, eagerly, random numbers for data. Their batches are made beforehand. On a GPU
+(DEVICE cuda) a step is many updates and a wait for their end.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 
 WINDOWS, RECORDS, HORIZON = 16, 64, 15
 OBSERVATION, ACTION = 24, 6
+GPU_UPDATES = 20
+"""Of a step on a GPU, where a single update would be measured with its start and its end."""
 
 
 class Contender(NamedTuple):
@@ -40,6 +43,11 @@ def count(*modules: Any) -> int:
     return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
 
 
+def device() -> str:
+    """Where to compute."""
+    return os.environ["TELEPATH_DEVICE"]
+
+
 def telepath(_: str, records: int = RECORDS, starts: int = WINDOWS * RECORDS) -> Contender:
     """Ours, from params.yaml but for the batch: replay sampling, world model, reward head, actor, critic."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -47,14 +55,53 @@ def telepath(_: str, records: int = RECORDS, starts: int = WINDOWS * RECORDS) ->
     from telepath.runtime.device import limit_threads
 
     training = walker(records, starts)
+    if device() == "cuda":
+        return Contender(training.update, parameters_of(training))
     for _update in range(2):  # the behavior begins with the second one
         training.update()
     with FlopCounterMode(display=False) as counter:
         training.update()
     limit_threads()  # not before: the counter does not see what a second thread does
+    return Contender(training.update, parameters_of(training), counter.get_total_flops())
+
+
+def parameters_of(training: Any) -> int:
+    """Trained parameters of one of ours."""
     behavior = training.agent.behavior
-    parameters = count(training.agent.model, training.reward, behavior.actor, behavior.critic)
-    return Contender(training.update, parameters, counter.get_total_flops())
+    return count(training.agent.model, training.reward, behavior.actor, behavior.critic)
+
+
+def telepath_unrecorded(_: str) -> Contender:
+    """Ours on a GPU, every kernel started by itself."""
+    training = walker(RECORDS, WINDOWS * RECORDS)
+    training.learner.recorded = None
+    return Contender(training.update, parameters_of(training))
+
+
+def telepath_together(_: str) -> Contender:
+    """Eight of ours in one process, in turns, each on a stream of its own."""
+    import torch
+
+    from telepath.runtime.device import stream_of_its_own
+
+    trainings = [walker(RECORDS, WINDOWS * RECORDS) for _ in range(TOGETHER)]
+    streams = [stream_of_its_own(torch.device(device())) for _ in trainings]
+
+    def update() -> None:
+        for training, stream in zip(trainings, streams, strict=True):
+            with stream():
+                training.update()
+
+    return Contender(update, parameters_of(trainings[0]), each=TOGETHER)
+
+
+TOGETHER = 8
+
+
+def telepath_frames(_: str) -> Contender:
+    """Ours from frames, convolutions included; TELEPATH_HALF decides of their precision."""
+    training = walker(RECORDS, WINDOWS * RECORDS, observation="pixels")
+    return Contender(training.update, parameters_of(training))
 
 
 def telepath_small(_: str) -> Contender:
@@ -72,7 +119,7 @@ def policy(_: str) -> Contender:
     return Contender(lambda: [acting.act(observation) for _ in range(100)], each=100)
 
 
-def walker(records: int, starts: int) -> Any:
+def walker(records: int, starts: int, observation: Any = "state") -> Any:
     """A training with one episode of random actions in its replay."""
     from pathlib import Path
 
@@ -82,8 +129,9 @@ def walker(records: int, starts: int) -> Any:
     from telepath.envs.suite import Environment
 
     params = load(Path("params.yaml"))
-    environment = Environment("walker-walk", params.tasks["walker-walk"].action_repeat, 0)
-    assert (environment.observation_dim, environment.action_dim) == (OBSERVATION, ACTION)
+    repeat = params.tasks["walker-walk"].action_repeat
+    environment = Environment("walker-walk", repeat, 0, observation=observation)
+    assert observation != "state" or (environment.observation_dim, environment.action_dim) == (OBSERVATION, ACTION)
     settings = params.dreamer.model_copy(update={"batch": WINDOWS, "length": records, "imagined": starts * HORIZON})
     steps = params.tasks["walker-walk"].source_steps
     episodes = seed_episodes(environment, 1, 0)
@@ -130,7 +178,12 @@ def sgemm(_: str) -> Contender:
     return Contender(lambda: [np.matmul(square, square, out=out) for _ in range(times)], operations=2 * size**3 * times)
 
 
-def r2dreamer(checkout: str) -> Contender:
+def r2dreamer_compiled(checkout: str) -> Contender:
+    """The same as it comes: compiled, and in half precision."""
+    return r2dreamer(checkout, as_it_comes=True)
+
+
+def r2dreamer(checkout: str, *, as_it_comes: bool = False) -> Contender:
     """NM512/r2dreamer with DreamerV3's size 1M, its default loss (no decoder), and without its float16."""
     sys.path.insert(0, checkout)
     dreamer: Any = __import__("dreamer")
@@ -138,14 +191,15 @@ def r2dreamer(checkout: str) -> Contender:
     from hydra import compose, initialize_config_dir
     from tensordict import TensorDict
 
-    size = {"deter": 512, "hidden": 64, "discrete": 4, "depth": 4, "units": 64, "compile": False}
-    changes = ["env=dmc_proprio", "device=cpu", *(f"model.{key}={value}" for key, value in size.items())]
+    size = {"deter": 512, "hidden": 64, "discrete": 4, "depth": 4, "units": 64, "compile": as_it_comes}
+    changes = ["env=dmc_proprio", f"device={device()}", *(f"model.{key}={value}" for key, value in size.items())]
     with initialize_config_dir(os.path.join(checkout, "configs"), version_base=None):
         config = compose("configs", overrides=changes).model
     assert config.imag_horizon == HORIZON
-    dreamer.autocast = lambda **_: contextlib.nullcontext()
+    if not as_it_comes:
+        dreamer.autocast = lambda **_: contextlib.nullcontext()
     space = SimpleNamespace(spaces={"state": SimpleNamespace(shape=(OBSERVATION,))})
-    agent = dreamer.Dreamer(config, space, SimpleNamespace(shape=(ACTION,)))
+    agent = dreamer.Dreamer(config, space, SimpleNamespace(shape=(ACTION,))).to(device())
     flag = torch.zeros(WINDOWS, RECORDS, 1)
     data = TensorDict(
         {
@@ -157,7 +211,7 @@ def r2dreamer(checkout: str) -> Contender:
             "is_terminal": flag,
         },
         batch_size=(WINDOWS, RECORDS),
-    )
+    ).to(device())
     initial = tuple(part.clone() for part in agent.rssm.initial(WINDOWS))
     replay = SimpleNamespace(sample=lambda: (data.clone(), None, initial), update=lambda *_: None)
     return Contender(lambda: agent.update(replay), sum(p.numel() for p in agent._named_params.values()))
@@ -172,18 +226,18 @@ def dreamerv3_torch(checkout: str) -> Contender:
     models: Any = __import__("models")
     # Two of its networks are made on a GPU wherever the others are.
     build = models.networks.MLP.__init__
-    build.__defaults__ = tuple("cpu" if default == "cuda" else default for default in build.__defaults__)
+    build.__defaults__ = tuple(device() if default == "cuda" else default for default in build.__defaults__)
     with open(os.path.join(checkout, "configs.yaml"), encoding="utf-8") as file:
         defaults = YAML(typ="safe", pure=True).load(file)["defaults"]
     # The file leaves floats such as 3e-5 to Python: YAML 1.1 takes them for words.
     config = SimpleNamespace(**{key: plain(value) for key, value in defaults.items()})
     small = {"mlp_keys": "state", "cnn_keys": "$^", "mlp_layers": 2, "mlp_units": 128}
-    vars(config).update(device="cpu", compile=False, num_actions=ACTION, units=128, dyn_hidden=128, dyn_deter=128)
+    vars(config).update(device=device(), compile=False, num_actions=ACTION, units=128, dyn_hidden=128, dyn_deter=128)
     vars(config).update(dyn_stoch=24, dyn_discrete=0, encoder=config.encoder | small, decoder=config.decoder | small)
     assert config.imag_horizon == HORIZON
     space = SimpleNamespace(spaces={"state": SimpleNamespace(shape=(OBSERVATION,))})
-    model = models.WorldModel(space, None, 0, config)
-    behavior = models.ImagBehavior(config, model)
+    model = models.WorldModel(space, None, 0, config).to(device())
+    behavior = models.ImagBehavior(config, model).to(device())
     random, shape = np.random.default_rng(0), (WINDOWS, RECORDS)
     batch = {
         "state": random.standard_normal((*shape, OBSERVATION), dtype=np.float32),
@@ -265,29 +319,50 @@ NAMES: dict[str, Callable[[str], Contender]] = {
     for contender in (
         telepath,
         telepath_small,
+        telepath_unrecorded,
+        telepath_together,
+        telepath_frames,
         policy,
         first_update,
         sgemm,
         r2dreamer,
+        r2dreamer_compiled,
         dreamerv3_torch,
         sheeprl,
     )
 }
 
 
+def at_length(contender: Contender) -> Contender:
+    """The same with as many updates a step as a GPU should be measured by."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("there is no GPU that torch can use")
+
+    def step() -> None:
+        for _ in range(GPU_UPDATES):
+            contender.step()
+        torch.cuda.synchronize()
+
+    return contender._replace(step=step, each=GPU_UPDATES * contender.each)
+
+
 def main() -> None:
     """Be what the command line asks for."""
-    name, threads, checkout = [*sys.argv[1:], ""][:3]
+    name, threads, checkout, where = [*sys.argv[1:], "", ""][:4]
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     # Ours shares out whole losses between its threads; no product is split, here or in a rival.
     os.environ |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    os.environ["TELEPATH_THREADS"] = threads
+    os.environ |= {"TELEPATH_THREADS": threads, "TELEPATH_DEVICE": where or "cpu"}
     try:
         contender = NAMES[name](checkout)
     except ImportError as error:
         print(json.dumps({"absent": str(error)}), file=answers)
         return
+    if device() == "cuda":
+        contender = at_length(contender)
     for _ in range(contender.warm):
         contender.step()
     about = contender._asdict() | {"step": name, "cpu": time.process_time()}

@@ -1,6 +1,6 @@
 """How long the Dreamer takes to a given return: wall clock, steps and updates, on several seeds.
 
-    python -m benchmarks.dreamer [--task walker-walk ...] [--seeds 0 1 2] [--again] [--out reports/benchmarks/dreamer]
+    python -m benchmarks.dreamer [--task walker-walk ...] [--seeds 0 1 2] [--again] [--together]
 
 Trains a source agent as ``train_source`` does, with the settings of params.yaml, and judges the averaged actor on fresh
 episodes every few hundred updates. The clock counts what training costs, environment included, and stands still while
@@ -8,12 +8,14 @@ the agent is judged. Each seed leaves a curve ``TASK-SEED.csv``; one that is alr
 for. Writes times.csv, published.csv and curves.png, which show every curve in the folder; the latter two beside what
 DreamerV3 and TD-MPC2 have at equal frames.
 
-Sharing the machine slows the clock and nothing else: steps and updates are the same whatever else runs.
+Sharing the machine slows the clock and nothing else: steps and updates are the same whatever else runs. --together
+trains all seeds of a task at once, which pays on a GPU (TELEPATH_DEVICE=cuda): one small model leaves it idle.
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import SupportsFloat
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from telepath.config import Params, load
 from telepath.envs.suite import Environment
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
-from telepath.runtime.device import limit_threads
+from telepath.runtime.device import limit_threads, stream_of_its_own
 from telepath.runtime.progress import Progress
 
 GOALS = {
@@ -49,25 +51,71 @@ PUBLISHED: dict[str, dict[str, dict[int, int]]] = {
 """Mean returns that the authors publish, from states, at so many frames (Hafner et al. 2025; Hansen et al. 2024)."""
 
 
-def train(params: Params, task: str, seed: int) -> pd.DataFrame:
-    """seconds, steps, updates, return: one row a judgement."""
-    begin = time.perf_counter()
-    training = source_training(params, task, seed)
-    fresh = [Environment(task, params.tasks[task].action_repeat, seed) for _ in range(EPISODES)]
-    rows, judging = [], 0.0
-    with Progress(f"{task} seed {seed}", training.update_budget, "updates") as progress:
-        while training.updates < training.update_budget:
-            figures = training.advance()
-            if training.updates % EVERY == 0:
-                pause = time.perf_counter()
-                score = float(np.mean([episode.ret for episode in judge(fresh, training.agent.policy(seed=0), seed)]))
-                judging += time.perf_counter() - pause
-                rows.append(
-                    (round(pause - begin - judging, 1), training.replay.steps, training.updates, round(score, 1))
-                )
-                figures["return"] = score
-            progress.advance(1, steps=training.replay.steps, **figures)
-    return pd.DataFrame(rows, columns=["seconds", "steps", "updates", "return"])
+class Clock:
+    """Seconds of work; it stands still inside of a ``with``."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+
+    def __enter__(self) -> None:
+        self._stopped = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._begin += time.perf_counter() - self._stopped
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self._begin
+
+
+class Run:
+    """A seed's training, judged every ``EVERY`` updates."""
+
+    def __init__(self, params: Params, task: str, seed: int):
+        self.seed = seed
+        self.rows: list[tuple[float, int, int, float]] = []
+        self.training = source_training(params, task, seed)
+        self.fresh = [Environment(task, params.tasks[task].action_repeat, seed) for _ in range(EPISODES)]
+        self.stream = stream_of_its_own(self.training.agent.model.device)
+
+    @property
+    def left(self) -> int:
+        """Updates that are still to be made."""
+        return self.training.update_budget - self.training.updates
+
+    def advance(self, clock: Clock) -> dict[str, SupportsFloat]:
+        """An update; what there is to tell of it."""
+        with self.stream():
+            figures: dict[str, SupportsFloat] = {**self.training.advance()}
+            if self.training.updates % EVERY == 0:
+                figures["return"] = self.judge(clock)
+        return figures
+
+    def judge(self, clock: Clock) -> float:
+        """The mean return of the agent as it is; the clock waits."""
+        policy = self.training.agent.policy(seed=0)  # on a GPU this waits for all updates so far
+        seconds = round(clock.seconds, 1)
+        with clock:
+            score = float(np.mean([episode.ret for episode in judge(self.fresh, policy, self.seed)]))
+        self.rows.append((seconds, self.training.replay.steps, self.training.updates, round(score, 1)))
+        return score
+
+    def curve(self) -> pd.DataFrame:
+        """seconds, steps, updates, return: one row a judgement."""
+        return pd.DataFrame(self.rows, columns=["seconds", "steps", "updates", "return"])
+
+
+def train(params: Params, task: str, seeds: list[int]) -> dict[int, pd.DataFrame]:
+    """The curve of each seed; several take turns, an update each, and share a clock: on a GPU they run side by side."""
+    clock, runs = Clock(), [Run(params, task, seed) for seed in seeds]
+    name = f"{task} seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    with Progress(name, sum(run.left for run in runs), "updates") as progress:
+        while at_work := [run for run in runs if run.left]:
+            for run in at_work:
+                figures = run.advance(clock)
+                progress.advance(1, steps=run.training.replay.steps, **figures)
+    return {run.seed: run.curve() for run in runs}
 
 
 def summary(folder: Path) -> pd.DataFrame:
@@ -155,16 +203,18 @@ def main() -> None:
     parser.add_argument("--task", nargs="+", choices=list(GOALS), default=list(GOALS)[:3])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks/dreamer"))
     options = parser.parse_args()
     params = load(Path("params.yaml"))
     limit_threads()
     options.out.mkdir(parents=True, exist_ok=True)
     for task in options.task:
-        for seed in options.seeds:
-            path = options.out / f"{task}-{seed}.csv"
-            if options.again or not path.exists():
-                write_atomically(path, train(params, task, seed).to_csv(index=False))
+        paths = {seed: options.out / f"{task}-{seed}.csv" for seed in options.seeds}
+        missing = [seed for seed, path in paths.items() if options.again or not path.exists()]
+        for seeds in [missing] if options.together and missing else [[seed] for seed in missing]:
+            for seed, curve in train(params, task, seeds).items():
+                write_atomically(paths[seed], curve.to_csv(index=False))
     table = summary(options.out)
     write_atomically(options.out / "times.csv", table.to_csv(index=False))
     beside = published(options.out, params)

@@ -1,6 +1,7 @@
 """Speed of an update of our Dreamer, eager rivals interleaved, and what else stands between a run and its first result.
 
     python -m benchmarks.updates [--rounds 8] [--python PYTHON] [--r2dreamer CHECKOUT] [--dreamerv3-torch CHECKOUT]
+    python -m benchmarks.updates --gpu [the same]
     python -m benchmarks.updates --profile [--task walker-walk] [--steps 3000]
 
 All get 16 windows of 64 records of walker-walk's size, and imagine 15 steps from all 1024 of them, on one core. Each
@@ -13,6 +14,9 @@ products over the rate at which numpy multiplies 512 x 512 float32 matrices in t
 --python: the interpreter that has the rivals' packages. For sheeprl: pip install sheeprl. r2dreamer and dreamerv3-torch
 are checkouts of NM512's repositories; beside sheeprl's packages they need tensordict and ruamel.yaml. Who is not there
 is reported as absent. Writes updates.csv and updates.png, with --profile updates_profile.csv.
+
+--gpu: the same race on a GPU, by the wall clock, ours recorded as a graph, kernel by kernel, eight at once, from frames
+and in half precision, r2dreamer also compiled and in half precision, as it comes. Writes updates_gpu.csv.
 """
 
 import argparse
@@ -34,7 +38,7 @@ from telepath.evaluation.figures import drawing
 from telepath.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-LARGE, SMALL = "16x64, 1024 starts", "16x32, 128 starts"
+LARGE, SMALL, FRAMES = "16x64, 1024 starts", "16x32, 128 starts", "16x64 frames, 1024 starts"
 
 
 class Entry(NamedTuple):
@@ -44,6 +48,8 @@ class Entry(NamedTuple):
     contender: str
     size: str
     threads: int = 1
+    device: str = "cpu"
+    half: bool = False
 
 
 ENTRIES = [
@@ -57,7 +63,21 @@ ENTRIES = [
     Entry("policy step", "policy", "1 environment"),
     Entry("sgemm", "sgemm", "512x512"),
 ]
-RIVALS = ("r2dreamer", "dreamerv3_torch", "sheeprl")
+ON_A_GPU = [
+    entry._replace(device="cuda")
+    for entry in (
+        Entry("telepath", "telepath", LARGE),
+        Entry("telepath, unrecorded", "telepath_unrecorded", LARGE),
+        Entry("telepath, eight together", "telepath_together", LARGE),
+        Entry("telepath", "telepath_small", SMALL),
+        Entry("telepath", "telepath_frames", FRAMES),
+        Entry("telepath, bfloat16", "telepath_frames", FRAMES, half=True),
+        Entry("r2dreamer 1M, as it comes", "r2dreamer_compiled", LARGE),
+        Entry("r2dreamer 1M, eager float32", "r2dreamer", LARGE),
+        Entry("dreamerv3-torch, our sizes", "dreamerv3_torch", LARGE),
+    )
+]
+RIVALS = ("r2dreamer", "r2dreamer_compiled", "dreamerv3_torch", "sheeprl")
 
 
 class Absent(Exception):
@@ -71,8 +91,10 @@ class Runner:
         self.entry = entry
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (it lives as long as the process)
         # -P: a rival's modules must not be looked for among ours.
-        command = [python, "-P", str(HERE / "contenders.py"), entry.contender, str(entry.threads), checkout]
+        words = entry.contender, str(entry.threads), checkout, entry.device
+        command = [python, "-P", str(HERE / "contenders.py"), *words]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment["TELEPATH_HALF"] = str(int(entry.half))
         if entry.contender not in RIVALS:
             environment["PYTHONPATH"] = str(HERE.parent)
         self.process = subprocess.Popen(
@@ -145,6 +167,26 @@ def table(times: dict[Entry, np.ndarray], about: dict[Entry, dict[str, Any]]) ->
     return pd.DataFrame(rows).astype({"parameters": "Int64"})
 
 
+def gpu_table(times: dict[Entry, np.ndarray], about: dict[Entry, dict[str, Any]]) -> pd.DataFrame:
+    """One row an entry, by the clock: updates a second in the best round and the median one, and how much faster ours
+    of the same size is, recorded and by itself.
+    """
+    ours = {entry.size: pairs[:, 1].min() for entry, pairs in times.items() if entry.name == "telepath"}
+    rows = [
+        {
+            "who": entry.name,
+            "size": entry.size,
+            "parameters": about[entry]["parameters"],
+            "updates/s": 1 / pairs[:, 1].min(),
+            "median updates/s": 1 / np.median(pairs[:, 1]),
+            "telepath is faster by": pairs[:, 1].min() / ours[entry.size] if entry.size in ours else np.nan,
+            "rounds": len(pairs),
+        }
+        for entry, pairs in times.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def first_update(times: int) -> dict[str, Any]:
     """From the start of a process to its first whole update: imports, seed episodes and all."""
     pairs = []
@@ -179,21 +221,26 @@ def measure(options: argparse.Namespace) -> pd.DataFrame:
     """Everybody who is there; who is not is named."""
     runners, missing = [], []
     checkouts = {"r2dreamer": options.r2dreamer, "dreamerv3_torch": options.dreamerv3_torch}
-    for entry in ENTRIES:
+    checkouts["r2dreamer_compiled"] = options.r2dreamer
+    for entry in ON_A_GPU if options.gpu else ENTRIES:
         rival = entry.contender in RIVALS
         try:
             if entry.contender in checkouts and not checkouts[entry.contender]:
-                raise Absent(f"no --{entry.contender.replace('_', '-')}")
+                raise Absent("no checkout")
             checkout = str(Path(checkouts.get(entry.contender) or ".").resolve())
             runners.append(Runner(entry, options.python if rival else sys.executable, checkout))
         except Absent as reason:
             missing.append({"who": entry.name, "size": entry.size, "absent": str(reason)})
+    if not runners:
+        raise SystemExit(f"nobody is there: {missing[0]['absent']}")
+    about = {runner.entry: runner.about for runner in runners}
     try:
-        results = table(race(runners, options.rounds), {runner.entry: runner.about for runner in runners})
+        times = race(runners, options.rounds)
     finally:
         for runner in runners:
             runner.end()
-    rows = [results, pd.DataFrame([first_update(3)]), pd.DataFrame(missing)]
+    results = [gpu_table(times, about)] if options.gpu else [table(times, about), pd.DataFrame([first_update(3)])]
+    rows = [*results, pd.DataFrame(missing)]
     return pd.concat([part for part in rows if len(part)], ignore_index=True)
 
 
@@ -204,6 +251,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--r2dreamer", type=Path)
     parser.add_argument("--dreamerv3-torch", type=Path)
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--task", default="ball_in_cup-catch")
     parser.add_argument("--steps", type=int, default=6000)
@@ -214,6 +262,9 @@ def main() -> None:
     if options.profile:
         results = profile(options.task, options.steps)
         target = options.out / "updates_profile.csv"
+    elif options.gpu:
+        results = measure(options)
+        target = options.out / "updates_gpu.csv"
     else:
         results = measure(options)
         target = options.out / "updates.csv"

@@ -6,6 +6,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import rate_ratio, target_environment
 from telepath.episodes import save_episodes, total_divergences
+from telepath.runtime.device import training_device
 from telepath.transfer.explore import Exploration
 from telepath.transfer.warmstart import target_agent
 
@@ -20,7 +21,8 @@ def main(params: Params, context: Context) -> None:
         if params.setting == "with source agent"
         else None
     )
-    agent = target_agent(params.task, environment, params.dreamer, source, seed)
+    device = training_device(frames=environment.observation.has_frames)
+    agent = target_agent(params.task, environment, params.dreamer, source, seed).to(device)
     exploration = Exploration(environment, agent, source, ratio, task.explore_steps, task.horizon, params.explore, seed)
     with context.progress(exploration.update_budget, "updates") as progress, context.scratch() as scratch:
         episodes = exploration.run(progress, scratch)

@@ -8,6 +8,7 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.replay import Replay
 from telepath.envs.suite import Environment
 from telepath.episodes import load_episodes
+from telepath.runtime.device import training_device
 from telepath.runtime.store import save_state
 
 
@@ -16,10 +17,11 @@ def main(params: Params, context: Context) -> None:
     repeat = params.gap.action_repeat
     target = Environment(params.task, repeat, params.seed.target, rewarded=False, observation=params.observation)
     dims = target.observation, target.action_dim
-    model = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims).model
+    device = training_device(frames=target.observation.has_frames)
+    model = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims).to(device).model
     training = BeliefTraining(
         model,
-        Replay(load_episodes(EXPLORATION, rewarded=False, dims=dims)),
+        Replay(load_episodes(EXPLORATION, rewarded=False, dims=dims), device=device),
         target.step_seconds,
         params.belief,
         params.seed.target,

@@ -27,6 +27,7 @@ from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import target_environment
 from telepath.episodes import Episode, load_episodes
 from telepath.files import write_atomically
+from telepath.runtime.device import training_device
 from telepath.runtime.store import save_state
 from telepath.settings import TargetSettings
 from telepath.transfer.knowledge import Knowledge
@@ -46,8 +47,9 @@ def prepare(
     dims = environment.observation, environment.action_dim
     source = load_episodes(SOURCE_EPISODES, rewarded=True, dims=dims)
     exploration = load_episodes(EXPLORATION, rewarded=False, dims=dims)
-    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims)
-    belief = BeliefNet.load(BELIEF, agent.model, params.belief)
+    device = training_device(frames=environment.observation.has_frames)
+    agent = Agent.load(EXPLORED_AGENT, params.task, params.observation, dims).to(device)
+    belief = BeliefNet.load(BELIEF, agent.model, params.belief).to(device)
     labels = Labels.load(LABELS, exploration, environment.observation)
     rates = Rates(task.action_repeat, params.gap.action_repeat, environment.frame_seconds)
     reenactor = Reenactor(agent.model, belief, labels.scale, rates, params.label)

@@ -1,5 +1,6 @@
 """Small settings and toy data that the tests share."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -13,7 +14,9 @@ from telepath.envs.gl import NoGraphics, find_backend
 from telepath.envs.suite import Step
 from telepath.episodes import Episode
 from telepath.observations import Observation
+from telepath.runtime import device
 from telepath.settings import DreamerSettings
+from tests.tape import on_a_gpu
 
 torch.set_num_threads(1)
 
@@ -110,7 +113,7 @@ class Counting:
 
     def advance(self, n: int = 1, /, **figures: float) -> None:
         self.count += n
-        assert all(np.isfinite(value) for value in figures.values()), figures
+        assert all(math.isfinite(value) for value in figures.values()), figures
 
 
 class PointEnvironment:
@@ -152,3 +155,10 @@ class PointEnvironment:
             last=self.frame >= self.frames,
             paid=reward if self.rewarded else None,
         )
+
+
+@pytest.fixture
+def taped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tape sees what its own thread does."""
+    monkeypatch.setattr(device, "_second", None)
+    monkeypatch.setattr("telepath.dreamer.learner.subset", on_a_gpu)

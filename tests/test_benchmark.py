@@ -190,6 +190,38 @@ def test_updates_are_compared_at_the_same_size_and_with_the_core_of_the_same_rou
     assert rows["median ms"].tolist()[0] == pytest.approx(450)
 
 
+def test_on_a_gpu_the_clock_counts_and_ours_of_the_same_size_is_the_measure() -> None:
+    ours, theirs = updates.ON_A_GPU[0], updates.Entry("r2dreamer", "r2dreamer_compiled", updates.LARGE, device="cuda")
+    frames = next(entry for entry in updates.ON_A_GPU if entry.half)
+    times = {ours: np.array([[9.0, 0.01], [9.0, 0.03]]), theirs: np.array([[0.0, 0.04]]), frames: np.array([[0, 0.1]])}
+    rows = updates.gpu_table(times, {key: {"parameters": 1} for key in times}).set_index("who")
+    assert rows["updates/s"].tolist() == pytest.approx([100, 25, 10])
+    assert rows["median updates/s"].tolist() == pytest.approx([50, 25, 10])
+    assert rows["telepath is faster by"].tolist() == pytest.approx([1, 4, np.nan], nan_ok=True)
+
+
+def test_seeds_that_are_trained_together_learn_what_they_learn_alone(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = params.dreamer.model_copy(update={"deter": 8, "stoch": 3, "hidden": 8, "batch": 2, "imagined": 16})
+    task = params.tasks["cheetah-run"].model_copy(update={"source_steps": 1600})
+    online = params.source.training.model_copy(update={"first_updates": 3, "update_ratio": 0.01, "finalists": 1})
+    source = params.source.model_copy(
+        update={"seed_episodes": 1, "training": online.model_copy(update={"final_episodes": 1})}
+    )
+    tiny = params.model_copy(
+        update={"dreamer": small, "tasks": params.tasks | {"cheetah-run": task}, "source": source}
+    )
+    monkeypatch.setattr(dreamer, "EVERY", 4)
+    monkeypatch.setattr(dreamer, "EPISODES", 1)
+    together = dreamer.train(tiny, "cheetah-run", [0, 1])
+    alone = {seed: dreamer.train(tiny, "cheetah-run", [seed])[seed] for seed in (0, 1)}
+    for seed, curve in alone.items():
+        assert len(curve) > 1
+        assert together[seed].drop(columns="seconds").equals(curve.drop(columns="seconds"))
+    assert not alone[0]["return"].equals(alone[1]["return"])
+
+
 def test_a_rival_that_is_not_there_is_named_and_one_that_is_makes_a_step_when_told(tmp_path: Path) -> None:
     with pytest.raises(updates.Absent, match="No module named 'dreamer'"):
         updates.Runner(updates.Entry("r2dreamer 1M", "r2dreamer", updates.LARGE), sys.executable, str(tmp_path))

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from telepath.dreamer.learner import descend, tensors_of
+from telepath.dreamer.learner import Figures, descend, optimizer_of, tensors_of
 from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.replay import Replay
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array
 from telepath.errors import UserError
+from telepath.runtime.device import continue_from, generator_on
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
@@ -134,13 +135,9 @@ def random_subsets(
     index = np.where(known, last - back, 0)
     seconds = np.zeros((frames, count), np.float32)
     seconds[1:] = np.where(known[:-1], np.diff(index, axis=0) * step_seconds, 0)
-    known_float = torch.from_numpy(known.astype(np.float32))
-    return Subsets(
-        observation[index, row] * known_float.unsqueeze(-1),
-        torch.from_numpy(seconds),
-        known_float,
-        feature[last, row],
-    )
+    device = observation.device
+    flags, distance = (torch.from_numpy(each).to(device) for each in (known.astype(np.float32), seconds))
+    return Subsets(observation[index, row] * flags.unsqueeze(-1), distance, flags, feature[last, row])
 
 
 class BeliefLearner:
@@ -157,9 +154,9 @@ class BeliefLearner:
         self.net, self.model, self.settings = net, model, settings
         self.step_seconds, self.rng = step_seconds, rng
         self.parameters = dict(net.named_parameters())
-        self.optimizer = torch.optim.Adam(self.parameters.values(), settings.lr, eps=1e-6, fused=True)
+        self.optimizer = optimizer_of(self.parameters, settings.lr)
 
-    def update(self, observation: Tensor, latent: Latent) -> dict[str, float]:
+    def update(self, observation: Tensor, latent: Latent) -> Figures:
         """One step on filtered windows, (T, B, ...), detached."""
         subsets = random_subsets(
             self.model.read(observation),
@@ -173,7 +170,7 @@ class BeliefLearner:
         loss = belief.negative_log_likelihood(subsets.feature).mean() / subsets.feature.shape[-1]
         descend(self.optimizer, self.parameters, loss, 10.0, "belief net", tensors_of(subsets))
         self.net.note_error(belief.mean, subsets.feature)
-        return {"belief": float(loss.detach())}
+        return {"belief": loss.detach()}
 
     def state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs."""
@@ -196,9 +193,9 @@ class BeliefTraining:
     def __init__(self, model: WorldModel, replay: Replay, step_seconds: float, settings: BeliefSettings, seed: int):
         torch.manual_seed(seed)
         self.model, self.replay, self.settings = model, replay, settings
-        self.net = BeliefNet.of(model, settings)
+        self.net = BeliefNet.of(model, settings).to(model.device)
         self.learner = BeliefLearner(self.net, model, settings, step_seconds, np.random.default_rng(seed))
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator_on(model.device, seed)
         self.updates = 0
 
     def run(self, progress: Progress, scratch: Scratch) -> None:
@@ -206,7 +203,7 @@ class BeliefTraining:
         if state := scratch.load():
             self.updates = state["updates"]
             self.learner.restore(state["learner"])
-            self.generator.set_state(state["generator"])
+            continue_from(self.generator, state["generator"])
         progress.advance(self.updates)
         while self.updates < self.settings.updates:
             batch = self.replay.sample(self.settings.batch, self.settings.length, self.learner.rng)

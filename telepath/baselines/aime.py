@@ -31,7 +31,7 @@ from telepath.baselines.rival import Allowed, Figures, episode_budget, resample
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.learner import ModelLearner, descend
 from telepath.dreamer.networks import kl
-from telepath.dreamer.replay import Replay
+from telepath.dreamer.replay import Lesson, Replay
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
 from telepath.episodes import Array, Episode
@@ -107,8 +107,9 @@ class Aime:
 
     def learn(self) -> float:
         """One step of the world model on what the target did; the reconstruction error."""
-        _, figures = self.learner.update(self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng))
-        return figures["model"]
+        lesson = Lesson(self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng))
+        _, figures = self.learner.update(lesson)
+        return float(figures["model"])
 
     def explain(self) -> float:
         """One step of the policy towards actions that explain the demonstrations; their evidence."""

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from telepath.baselines.regression import GRAD_CLIP, Regressor
 from telepath.baselines.rival import episode_budget
-from telepath.dreamer.learner import descend
+from telepath.dreamer.learner import Figures, descend, optimizer_of
 from telepath.dreamer.replay import Batch, Replay
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
@@ -116,11 +116,10 @@ class Darc(OnlineTraining):
         self.visits = episode_budget(target, target_steps)
         self.random_visits = max(1, round(settings.random * self.visits))
         self.away = Replay()
-        self.classifiers = DomainClassifiers(source.observation_dim, source.action_dim, settings.hidden)
+        classifiers = DomainClassifiers(source.observation_dim, source.action_dim, settings.hidden)
+        self.classifiers = classifiers.to(self.agent.model.device)
         self.classifier_parameters = dict(self.classifiers.named_parameters())
-        self.classifier_optimizer = torch.optim.Adam(
-            self.classifier_parameters.values(), settings.lr, eps=1e-6, fused=True
-        )
+        self.classifier_optimizer = optimizer_of(self.classifier_parameters, settings.lr)
         self.look_back()
 
     # -- the target ----------------------------------------------------------------------------------------------------
@@ -142,7 +141,7 @@ class Darc(OnlineTraining):
         (episode,) = rollout([self.target], policy)
         self.away.add(episode)
 
-    def advance(self) -> dict[str, float]:
+    def advance(self) -> Figures:
         """One update, after the episodes that are due in source and target."""
         while len(self.away) < self.visits_due():
             self.visit()
@@ -163,22 +162,25 @@ class Darc(OnlineTraining):
     def look_back(self) -> None:
         """Gather the transitions of both domains, if there are new ones."""
         self.seen = len(self.replay), len(self.away)
-        self.home_table = table(self.replay.episodes)
-        self.away_table = table(self.away.episodes) if len(self.away) else self.home_table[:0]
+        device = self.agent.model.device
+        self.home_table = table(self.replay.episodes).to(device)
+        self.away_table = table(self.away.episodes).to(device) if len(self.away) else self.home_table[:0]
 
-    def learn_domains(self) -> float:
+    def learn_domains(self) -> Tensor:
         """One step of both classifiers on as many transitions of either domain; the loss."""
         if self.seen != (len(self.replay), len(self.away)):
             self.look_back()
         if self.updates == 0:
             self.classifiers.fit_units(torch.cat([self.home_table, self.away_table]))
         half = self.darc.batch // 2
-        lots = [lot[torch.randint(len(lot), (half,), generator=self.generator)] for lot in self.tables()]
-        transitions, away = torch.cat(lots), torch.arange(2 * half).ge(half).float()
+        device = self.generator.device
+        chosen = [torch.randint(len(lot), (half,), generator=self.generator, device=device) for lot in self.tables()]
+        transitions = torch.cat([lot[index] for lot, index in zip(self.tables(), chosen, strict=True)])
+        away = torch.arange(2 * half, device=device).ge(half).float()
         loss = self.classifiers.loss(transitions, away, self.darc.input_noise, self.generator)
         inputs = {"transitions": transitions}
         descend(self.classifier_optimizer, self.classifier_parameters, loss, GRAD_CLIP, "classifiers", inputs)
-        return float(loss.detach())
+        return loss.detach()
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """The transitions of source and target."""
@@ -189,16 +191,17 @@ class Darc(OnlineTraining):
         """What Delta is worth (...), in units of reward a frame, for transitions (..., 2D + A)."""
         return self.darc.nat * self.classifiers.correction(transitions).clamp(-self.darc.limit, self.darc.limit)
 
-    def _rate(self, batch: Batch) -> Tensor:
+    def rate(self, batch: Batch) -> Tensor:
+        """The reward less what the target would not do."""
         # What came before a window's first record is in the replay, unless it is the first of its episode.
         first = [
             self.replay.episodes[e].observation[max(0, s - 1)] for e, s in zip(batch.episode, batch.start, strict=True)
         ]
-        before = torch.cat([torch.from_numpy(np.stack(first))[None], batch.observation[:-1]])
+        before = torch.cat([torch.from_numpy(np.stack(first))[None].to(self.replay.device), batch.observation[:-1]])
         worth = self.corrections(transitions_of(before, batch.action, batch.observation))
-        return super()._rate(batch) + (1 - batch.is_first) * worth
+        return super().rate(batch) + (1 - batch.is_first) * worth
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> Figures:
         """One step of the classifiers, then one of everything else on rewards that they correct."""
         domains = self.learn_domains()
         return super().update() | {"domains": domains}

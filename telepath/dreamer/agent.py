@@ -1,5 +1,6 @@
 """An agent: a world model and a behavior that acts through it; how it acts, is saved and is loaded."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.files import one_line
 from telepath.observations import Observation
+from telepath.runtime.device import CPU
 from telepath.runtime.store import load_state, save_state
 from telepath.settings import DreamerSettings, ObservationKind
 
@@ -110,7 +112,13 @@ class AgentPolicy:
     """Filters observations through the world model and acts on the state; one row a batched environment."""
 
     def __init__(self, model: WorldModel, actor: Actor, *, noise: float = 1.0, seed: int = 0):
-        """``noise``: the share of the actor's standard deviation with which actions are drawn."""
+        """``noise``: the share of the actor's standard deviation with which actions are drawn.
+
+        It acts as model and actor are now: of those on a GPU that see states alone it keeps a copy on the CPU, since a
+        single state takes longer to go there and back than to be looked at here.
+        """
+        if model.device.type == "cuda" and not model.observation.has_frames:
+            model, actor = copy.deepcopy(model).to(CPU), copy.deepcopy(actor).to(CPU)
         self.model, self.actor, self.noise = model, actor, noise
         self.generator = torch.Generator().manual_seed(seed)
 

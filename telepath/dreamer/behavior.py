@@ -79,6 +79,7 @@ class Behavior(nn.Module):
 
     scale: Tensor
     widest: Tensor
+    ends: Tensor
 
     def __init__(self, feature_dim: int, action_dim: int, settings: DreamerSettings):
         super().__init__()
@@ -87,6 +88,7 @@ class Behavior(nn.Module):
         self.critic = Critic(feature_dim, settings)
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("widest", torch.zeros(()))
+        self.register_buffer("ends", torch.tensor(RETURN_RANGE), persistent=False)
         self.steady_rate, self.slow_rate = settings.steady_actor_rate, settings.slow_critic_rate
         self.scale_rate, self.floor = settings.return_scale_rate, settings.return_floor
 
@@ -105,7 +107,7 @@ class Behavior(nn.Module):
 
         Nothing is blown up by more than 1 / ``return_floor`` (Hafner et al. 2023, eq. 11-12).
         """
-        low, high = torch.quantile(returns, RETURN_RANGE.to(returns))
+        low, high = torch.quantile(returns, self.ends)
         self.scale.lerp_(high - low, self.scale_rate)
         torch.maximum(self.widest, self.scale, out=self.widest)
         return Scale(self.scale.clamp(min=self.floor), self.widest.clamp(min=self.floor))
@@ -286,4 +288,5 @@ def replayed_value_loss(
     return 0.5 * (behavior.critic(feature[:-1]) - returns).square().mean()
 
 
-RETURN_RANGE = torch.tensor([0.05, 0.95])
+RETURN_RANGE = (0.05, 0.95)
+"""Quantiles between which lies what returns are scaled by."""

@@ -62,7 +62,7 @@ class _Filter(torch.autograd.Function):
         new = action.new_empty
         # One row more than steps: row t is the state before step t, so row t + 1 is what step t leaves.
         states = new(steps + 1, batch, deter + stoch)
-        states[0] = 0
+        states[0].zero_()
         x_in, p_in, x, p = (torch.empty_like(each) for each in (action, embedding, action, embedding))
         gates, out = new(steps, batch, 4, deter), new(steps, batch, 2 * stoch)
         from_x, from_h = new(batch, 3 * deter), new(batch, 3 * deter)

@@ -30,6 +30,8 @@ _intrinsic: Any = extending.intrinsic  # untyped: callers do not pass the first 
 # Sums may be taken in any order and products fused; what is not finite stays so.
 _loop = partial(compiled, fastmath={"reassoc", "contract", "nsz", "arcp"})
 _f32 = np.float32
+aten = torch.ops.aten
+"""In torch's form what it has as one operation is one: on a GPU each costs its start, whatever its size."""
 
 
 @_intrinsic
@@ -154,10 +156,10 @@ def norm_silu(x: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, out: Tensor
     scale, shift: (n,), of the normalisation. Written: x, out (B, n), and inverse (B,), 1 / standard deviation.
     """
     x += bias
-    x -= x.mean(-1, keepdim=True)
-    torch.rsqrt(x.square().mean(-1) + EPSILON, out=inverse)
-    x *= inverse.unsqueeze(-1)
-    out.copy_(F.silu(torch.addcmul(shift, x, scale)))
+    normed, _, deviation = torch.native_layer_norm(x, x.shape[1:], None, None, EPSILON)
+    x.copy_(normed)
+    inverse.copy_(deviation.squeeze(-1))
+    aten.silu.out(torch.addcmul(shift, x, scale), out=out)
 
 
 @_loop
@@ -188,12 +190,13 @@ def norm_silu_back(d: Tensor, normed: Tensor, inverse: Tensor, scale: Tensor, sh
 
     sums: (3, n), to which the gradients of bias, scale and shift are added; or (0, n) where nobody asks for them.
     """
-    d *= silu_slope(torch.addcmul(shift, normed, scale))
+    silu_back(d, torch.addcmul(shift, normed, scale))
     if len(sums):
         sums[1] += (d * normed).sum(0)
         sums[2] += d.sum(0)
     d *= scale
-    d -= d.mean(-1, keepdim=True) + normed * (d * normed).mean(-1, keepdim=True)
+    mean, along = d.mean(-1, keepdim=True), (d * normed).mean(-1, keepdim=True)
+    d.sub_(mean).addcmul_(normed, along, value=-1)
     d *= inverse.unsqueeze(-1)
     if len(sums):
         sums[0] += d.sum(0)
@@ -214,7 +217,7 @@ def _silu(x: Array, out: Array) -> None:
 @_by_device(_silu)
 def silu(x: Tensor, out: Tensor) -> None:
     """out = silu(x), both (B, n)."""
-    torch.mul(x, torch.sigmoid(x), out=out)
+    aten.silu.out(x, out=out)
 
 
 @_loop
@@ -228,13 +231,7 @@ def _silu_back(d: Array, x: Array) -> None:
 @_by_device(_silu_back)
 def silu_back(d: Tensor, x: Tensor) -> None:
     """d (B, n), the gradient of silu(x), becomes that of x (B, n)."""
-    d *= silu_slope(x)
-
-
-def silu_slope(x: Tensor) -> Tensor:
-    """The derivative of silu: sigmoid(x) (1 + x (1 - sigmoid(x)))."""
-    gate = torch.sigmoid(x)
-    return gate * (1 + x * (1 - gate))
+    aten.silu_backward.grad_input(d, x, grad_input=d)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -301,10 +298,10 @@ def gru(
         gates = gates.new_empty(len(from_x), *gates.shape[1:])
     r, z, n, kept = gates.unbind(1)
     from_x, from_h = from_x + bias_x, from_h + bias_h
-    gates[:, :2] = torch.sigmoid(from_x[:, :2] + from_h[:, :2])
+    torch.sigmoid(from_x[:, :2] + from_h[:, :2], out=gates[:, :2])
     kept.copy_(from_h[:, 2])
-    n.copy_(torch.tanh(from_x[:, 2] + r * kept))
-    after[:, : r.shape[1]] = torch.lerp(n, before[:, : r.shape[1]], z)
+    torch.tanh(torch.addcmul(from_x[:, 2], r, kept), out=n)
+    torch.lerp(n, before[:, : r.shape[1]], z, out=after[:, : r.shape[1]])
 
 
 @_loop
@@ -335,12 +332,13 @@ def gru_back(d: Tensor, gates: Tensor, before: Tensor, d_from_x: Tensor, d_from_
     past the gates. Written: the gradients of the products, (B, 3, D).
     """
     r, z, n, kept = gates.unbind(1)
-    d_n = d * (1 - z) * (1 - n.square())
-    d_z = d * (before[:, : d.shape[1]] - n) * z * (1 - z)
-    d_r = d_n * kept * r * (1 - r)
+    past = d * z
+    d_n = aten.tanh_backward(d - past, n)
+    d_z = aten.sigmoid_backward(d * (before[:, : d.shape[1]] - n), z)
+    d_r = aten.sigmoid_backward(d_n * kept, r)
     torch.stack([d_r, d_z, d_n], 1, out=d_from_x)
     torch.stack([d_r, d_z, d_n * r], 1, out=d_from_h)
-    d *= z
+    d.copy_(past)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -363,7 +361,7 @@ def draw(out: Tensor, noise: Tensor, least: float, after: Tensor) -> None:
     noise: (B, S), unit Gaussian. Written are the last S columns of ``after``.
     """
     stoch = noise.shape[1]
-    after[:, -stoch:] = out[:, :stoch] + (F.softplus(out[:, stoch:]) + least) * noise
+    torch.addcmul(out[:, :stoch], F.softplus(out[:, stoch:]) + least, noise, out=after[:, -stoch:])
 
 
 @_loop
@@ -380,7 +378,7 @@ def draw_back(d: Tensor, out: Tensor, noise: Tensor, d_out: Tensor) -> None:
     """The way back through ``draw``: from d (B, S), the sample's gradient, to d_out (B, 2S), that of ``out``."""
     stoch = noise.shape[1]
     d_out[:, :stoch] = d
-    d_out[:, stoch:] = d * noise * torch.sigmoid(out[:, stoch:])
+    torch.mul(d * noise, torch.sigmoid(out[:, stoch:]), out=d_out[:, stoch:])
 
 
 @njit(inline="always", error_model="numpy")

@@ -21,24 +21,29 @@ from telepath.dreamer.behavior import (
     replayed_value_loss,
     set_out,
 )
-from telepath.dreamer.replay import Batch
+from telepath.dreamer.replay import Lesson
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
 from telepath.errors import Fault
-from telepath.runtime.device import shared_out, side_by_side
+from telepath.runtime.device import continue_from, generator_on, shared_out, side_by_side
+from telepath.runtime.environment import DEVICE
+from telepath.runtime.graphs import CudaRecorder, Recorded, Recorder, cloned, recording, tensors_in
 from telepath.settings import DreamerSettings
 
-HeadLoss = Callable[[Latent, Batch], Tensor]
-"""The loss of a head on filtered states (T, B, ...) and their batch: a scalar."""
+Figures = dict[str, Tensor]
+"""Losses and values for the progress line: detached scalars, on the device, so that nobody has to wait for them."""
 
-Figures = dict[str, float]
-"""Losses and values for the progress line."""
+HeadLoss = Callable[[Latent, Lesson], tuple[Tensor, Figures]]
+"""The loss of a head on filtered states (T, B, ...) of a lesson, a scalar, and what there is to tell of it."""
 
 Gradients = dict[str, Tensor]
 """Of parameters, by name."""
 
 HALVED_FROM = 512
 """Starts from which on a behavior imagines in halves; with fewer it keeps one thread and the world model the other."""
+
+INSPECTED_EVERY = 50
+"""Recorded updates between two looks at whether all weights are finite."""
 
 
 class ModelLearner:
@@ -57,16 +62,17 @@ class ModelLearner:
         self.parameters = dict(model.named_parameters())
         if head is not None:
             self.parameters |= {f"head.{name}": parameter for name, parameter in head.named_parameters()}
-        self.optimizer = torch.optim.Adam(self.parameters.values(), settings.model_lr, eps=1e-6, fused=True)
+        self.optimizer = optimizer_of(self.parameters, settings.model_lr)
 
-    def update(self, batch: Batch) -> tuple[Latent, Figures]:
+    def update(self, lesson: Lesson) -> tuple[Latent, Figures]:
         """One step. Returns the filtered states (T, B, ...), detached, and the losses."""
+        batch = lesson.batch
         observed = self.model.observe(batch.observation, batch.action, self.generator)
         loss = world_model_loss(self.model, observed, batch.observation, batch.terminal, self.settings)
-        total, figures = loss.total, {"model": float(loss.reconstruction), "kl": float(loss.kl)}
+        total, figures = loss.total, {"model": loss.reconstruction, "kl": loss.kl}
         if self.head_loss is not None:
-            head = self.head_loss(observed.latent, batch)
-            total, figures["head"] = total + head, float(head.detach())
+            head, more = self.head_loss(observed.latent, lesson)
+            total, figures = total + head, figures | more
         descend(self.optimizer, self.parameters, total, self.settings.grad_clip, "world model", tensors_of(batch))
         return observed.latent.detach(), figures
 
@@ -101,13 +107,12 @@ class BehaviorLearner:
         self.reward = copy.deepcopy(reward).requires_grad_(False)
         self.copies = nn.ModuleList([self.model, self.reward])
         self.behavior, self.settings = behavior, settings
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator_on(model.device, seed)
         self.horizon = horizon
         self.actor_parameters = dict(behavior.actor.named_parameters())
         self.critic_parameters = dict(behavior.critic.net.named_parameters())
-        actor, critic = self.actor_parameters.values(), self.critic_parameters.values()
-        self.actor_optimizer = torch.optim.Adam(actor, settings.actor_lr, eps=1e-6, fused=True)
-        self.critic_optimizer = torch.optim.Adam(critic, settings.critic_lr, eps=1e-6, fused=True)
+        self.actor_optimizer = optimizer_of(self.actor_parameters, settings.actor_lr)
+        self.critic_optimizer = optimizer_of(self.critic_parameters, settings.critic_lr)
 
     @torch.no_grad()
     def look(self) -> None:
@@ -157,7 +162,7 @@ class BehaviorLearner:
             inputs = inputs | {"rate": rate}
         descend(self.critic_optimizer, self.critic_parameters, loss, self.settings.grad_clip, "critic", inputs)
         self.behavior.follow()
-        return {"value": float(sum(values))}
+        return {"value": torch.stack(values).sum()}
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
@@ -171,7 +176,7 @@ class BehaviorLearner:
         """Take up ``state()``."""
         self.actor_optimizer.load_state_dict(state["actor"])
         self.critic_optimizer.load_state_dict(state["critic"])
-        self.generator.set_state(state["generator"])
+        continue_from(self.generator, state["generator"])
 
 
 class Dreamt(NamedTuple):
@@ -186,45 +191,72 @@ class Learner:
     """A world model and a behavior that learn side by side.
 
     The behavior starts from the states of the batch before, in the model as it was then, so that neither waits for the
-    other. Of a large one only the critic learns beside the model; its actor takes both threads before.
+    other. Of a large one only the critic learns beside the model; its actor takes both threads before. On a GPU an
+    update is recorded and started as a whole.
     """
 
-    def __init__(self, model: ModelLearner, behavior: BehaviorLearner):
+    def __init__(self, model: ModelLearner, behavior: BehaviorLearner, recorder: Recorder | None = None):
+        """``recorder``: of a GPU its own, if none is given; the CPU has none."""
         self.model, self.behavior = model, behavior
         self.experience: Experience | None = None
+        device = model.model.device
+        if recorder is None and device.type == "cuda":
+            recorder = CudaRecorder(device, [model.generator, behavior.generator])
+        self.recorded = Recorded(self._update, recorder) if recorder is not None else None
 
-    def update(
-        self,
-        batch: Batch,
-        rate: Tensor | None = None,
-        heads: Callable[[Latent], Figures] | None = None,
-    ) -> Figures:
-        """One step of each; ``heads`` trains whatever else reads the states of this batch and changes no behavior.
+    def update(self, lesson: Lesson, heads: Callable[[Latent], Figures] | None = None) -> Figures:
+        """One step of each; ``heads`` trains whatever else reads the states of this lesson and changes no behavior."""
+        if self.experience is None:
+            fresh, figures = self._learn_model(lesson, heads)
+            self.experience = cloned(fresh)
+            return figures
+        if self.recorded is None:
+            return self._update(lesson, heads)
+        figures = self.recorded(lesson)
+        if self.recorded.calls % INSPECTED_EVERY == 0:
+            self.inspect()
+        return figures if heads is None else figures | heads(self.experience.states)
 
-        ``rate`` (T, B): the reward rate that came with each record, if any.
-        """
-
-        def model() -> tuple[Experience, Figures]:
-            states, figures = self.model.update(batch)
-            if heads is not None:
-                figures |= heads(states)
-            return Experience(states, rate, batch.terminal), figures
-
+    def _update(self, lesson: Lesson, heads: Callable[[Latent], Figures] | None = None) -> Figures:
+        assert self.experience is not None
         before = self.experience
         self.behavior.look()
-        if before is None:
-            self.experience, figures = model()
-            return figures
         if self.behavior.in_halves(before):
             # The critic is about as much work as the world model, so both threads end at about the same time.
             behavior = partial(self.behavior.improve_critic, before, self.behavior.improve_actor(before))
         else:
             behavior = partial(self.behavior.update, before)
-        (self.experience, figures), improved = side_by_side(model, behavior)
+        model = partial(self._learn_model, lesson, heads)
+        (fresh, figures), improved = side_by_side(model, behavior, self.model.model.device)
+        torch._foreach_copy_(tensors_in(before), tensors_in(fresh))
         return figures | improved
+
+    def _learn_model(self, lesson: Lesson, heads: Callable[[Latent], Figures] | None) -> tuple[Experience, Figures]:
+        states, figures = self.model.update(lesson)
+        if heads is not None:
+            figures = figures | heads(states)
+        return Experience(states, lesson.rate, lesson.batch.terminal), figures
+
+    def inspect(self) -> None:
+        """Raise a ``Fault`` that names the parts whose weights are not all finite: a recorded update looks at nothing.
+
+        What spoiled them lies up to ``INSPECTED_EVERY`` updates back; a part that learns from a spoiled one is next.
+        """
+        parts = {
+            "world model": self.model.parameters,
+            "critic": self.behavior.critic_parameters,
+            "actor": self.behavior.actor_parameters,
+        }
+        norms = torch.stack([nn.utils.get_total_norm(weights.values()) for weights in parts.values()])
+        if not torch.isfinite(norms).all():
+            found = "; ".join(f"{name}: {bad}" for name, weights in parts.items() if (bad := first_bad(weights)))
+            since = f"since one of the last {INSPECTED_EVERY} updates; {DEVICE.name}=cpu tells where it began"
+            raise Fault(f"{found} is not finite {since}", {})
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the networks."""
+        if self.recorded is not None:
+            self.inspect()
         return {"model": self.model.state(), "behavior": self.behavior.state(), "experience": self.experience}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -234,13 +266,24 @@ class Learner:
         if state["experience"] is not None:
             states, *rest = state["experience"]
             self.experience = Experience(Latent(*states), *rest).to(self.model.model.device)
+        if self.recorded is not None:
+            self.recorded.forget()
 
 
 def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
     """``count`` of the states (T, B, ...), drawn without replacement, as (count, ...)."""
     flat = Latent(states.deter.flatten(0, 1), states.stoch.flatten(0, 1))
-    chosen = torch.randperm(len(flat.deter), generator=generator)[:count]
-    return flat.at(chosen)
+    total, device = len(flat.deter), generator.device
+    if device.type == "cpu":
+        return flat.at(torch.randperm(total, generator=generator)[:count])
+    # There a short permutation would be drawn by the host.
+    return flat.at(torch.rand(total, device=device, generator=generator).argsort()[:count])
+
+
+def optimizer_of(parameters: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
+    """Adam on the named parameters, one kernel for all of them; on a GPU one that may be recorded."""
+    on_gpu = any(parameter.is_cuda for parameter in parameters.values())
+    return torch.optim.Adam(parameters.values(), rate, eps=1e-6, fused=True, capturable=on_gpu)
 
 
 def descend(
@@ -288,10 +331,11 @@ def step(
     """One clipped step on the named ``parameters`` along the ``gradients`` of ``loss``.
 
     A loss or gradient that is not finite is a ``Fault`` before anything is changed: it names the part and the first bad
-    tensor, be it one of the ``inputs``, a parameter or a gradient, and holds the inputs.
+    tensor, be it one of the ``inputs``, a parameter or a gradient, and holds the inputs. While a graph is recorded
+    nobody can look: see ``Learner.inspect``.
     """
     norm = nn.utils.get_total_norm(gradients.values())
-    if not math.isfinite(float(norm)) or not math.isfinite(float(loss)):
+    if not recording() and not (math.isfinite(float(norm)) and math.isfinite(float(loss))):
         suspects = {**inputs, **parameters, **{f"gradient of {key}": value for key, value in gradients.items()}}
         figures = f"the loss is {float(loss)} and its gradient norm {float(norm)}"
         evidence = {key: value.detach().cpu().numpy() for key, value in inputs.items()}
@@ -320,6 +364,6 @@ def tensors_of(record: NamedTuple) -> dict[str, Tensor]:
 @torch.no_grad()
 def filtered_features(model: WorldModel, episode: Episode) -> Tensor:
     """Features (T, F) of a whole episode along the posterior means."""
-    observation = torch.from_numpy(episode.observation).unsqueeze(1)
-    action = torch.from_numpy(episode.action).unsqueeze(1)
+    observation = torch.from_numpy(episode.observation).unsqueeze(1).to(model.device)
+    action = torch.from_numpy(episode.action).unsqueeze(1).to(model.device)
     return model.observe(observation, action, None).latent.feature.squeeze(1)

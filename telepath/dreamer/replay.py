@@ -8,6 +8,7 @@ from torch import Tensor
 
 from telepath.episodes import Array, Episode, total_divergences, total_steps
 from telepath.errors import UserError
+from telepath.runtime.device import CPU
 from telepath.settings import DreamerSettings
 
 
@@ -26,15 +27,20 @@ class Batch(NamedTuple):
     episode: Array
     start: Array
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device; frames travel as bytes."""
-        return self._replace(
-            observation=self.observation.to(device),
-            action=self.action.to(device),
-            reward=None if self.reward is None else self.reward.to(device),
-            is_first=self.is_first.to(device),
-            terminal=self.terminal.to(device),
-        )
+
+class Lesson(NamedTuple):
+    """What an update learns from: a batch, the reward rate (T, B) that came with each record, if any, and what else a
+    head is told: a named tuple of tensors.
+    """
+
+    batch: Batch
+    rate: Tensor | None = None
+    more: Any = None
+
+    @property
+    def known(self) -> Tensor:
+        """(T, B): 0 for the first record of an episode, which has no reward to learn: nothing led to it; else 1."""
+        return 1 - self.batch.is_first
 
 
 class Recency(NamedTuple):
@@ -51,11 +57,49 @@ class Recency(NamedTuple):
         return Recency(settings.recent, round(settings.recent_steps * rate_ratio))
 
 
+class Mirror:
+    """All records of a replay end to end on a device, where windows are cut without the host."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.begin: list[int] = []
+        self.count = 0
+        self.tracks: tuple[Tensor, ...] = ()
+
+    def add(self, episode: Episode) -> None:
+        """Append an episode; one without rewards gets zeros."""
+        reward = np.zeros(len(episode), np.float32) if episode.reward is None else episode.reward
+        parts = [torch.from_numpy(track) for track in (episode.observation, episode.action, reward)]
+        self.begin.append(self.count)
+        end = self.count + len(episode)
+        if not self.tracks or end > len(self.tracks[0]):
+            room = [part.new_empty(2 * end, *part.shape[1:], device=self.device) for part in parts]
+            for wide, narrow in zip(room, self.tracks, strict=False):
+                wide[: self.count] = narrow[: self.count]
+            self.tracks = tuple(room)
+        for track, part in zip(self.tracks, parts, strict=True):
+            track[self.count : end] = part
+        self.count = end
+
+    def cut(self, episode: Array, start: Array, length: int) -> tuple[Tensor, ...]:
+        """Windows of observations, actions and rewards, (T, B, ...) each."""
+        first = np.asarray(self.begin)[episode] + start
+        index = torch.from_numpy(np.arange(length)[:, None] + first).to(self.device)
+        return tuple(track[index] for track in self.tracks)
+
+
 class Replay:
     """A growing list of episodes; a window never crosses an episode's border."""
 
-    def __init__(self, episodes: list[Episode] | None = None, recency: Recency | None = None):
-        self.recency = recency
+    def __init__(
+        self,
+        episodes: list[Episode] | None = None,
+        recency: Recency | None = None,
+        device: torch.device = CPU,
+    ):
+        """``device``: where batches are to lie; a GPU holds all records a second time."""
+        self.recency, self.device = recency, device
+        self.mirror = None if device.type == "cpu" else Mirror(device)
         self.episodes: list[Episode] = []
         for episode in episodes or []:
             self.add(episode)
@@ -76,6 +120,8 @@ class Replay:
     def add(self, episode: Episode) -> None:
         """Append an episode."""
         self.episodes.append(episode)
+        if self.mirror is not None:
+            self.mirror.add(episode)
 
     def observations(self) -> Tensor:
         """All observations end to end, (n, *shape)."""
@@ -124,12 +170,20 @@ class Replay:
         terminal = np.zeros((length, batch), np.float32)
         for b, (e, s) in enumerate(zip(chosen, start, strict=True)):
             terminal[-1, b] = self.episodes[e].terminal and s + length == len(self.episodes[e])
+        reward: Tensor | None = None
+        if self.mirror is not None:
+            observation, action, reward = self.mirror.cut(chosen, start, length)
+        else:
+            observation = gather([e.observation for e in self.episodes], chosen, start, length)
+            action = gather([e.action for e in self.episodes], chosen, start, length)
+            if rewarded:
+                reward = gather([e.reward for e in self.episodes], chosen, start, length)  # type: ignore[misc]
         return Batch(
-            gather([e.observation for e in self.episodes], chosen, start, length),
-            gather([e.action for e in self.episodes], chosen, start, length),
-            gather([e.reward for e in self.episodes], chosen, start, length) if rewarded else None,  # type: ignore[misc]
-            torch.from_numpy(is_first),
-            torch.from_numpy(terminal),
+            observation,
+            action,
+            reward if rewarded else None,
+            torch.from_numpy(is_first).to(self.device),
+            torch.from_numpy(terminal).to(self.device),
             chosen,
             start,
         )

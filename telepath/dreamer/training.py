@@ -14,14 +14,14 @@ import torch
 
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import Horizon, RewardHead
-from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Recency, Replay
+from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
+from telepath.dreamer.replay import Batch, Lesson, Recency, Replay
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Episode
 from telepath.files import write_atomically
-from telepath.runtime.device import training_device
+from telepath.runtime.device import continue_from, generator_on, training_device
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import DreamerSettings, OnlineSettings
@@ -70,14 +70,14 @@ class OnlineTraining:
         device = training_device(frames=environment.observation.has_frames)
         self.agent = Agent(task, environment.observation, environment.action_dim, dreamer).to(device)
         self.reward = RewardHead(self.agent.model.feature_dim, dreamer).to(device)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator_on(device, seed)
         self.rng = np.random.default_rng(seed)
         ahead = Horizon.at(dreamer, horizon, rate_ratio)
         self.learner = Learner(
             ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
             BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, ahead),
         )
-        self.replay = Replay(episodes, Recency.of(dreamer, rate_ratio))
+        self.replay = Replay(episodes, Recency.of(dreamer, rate_ratio), device)
         self.agent.model.fit_units(self.replay.observations())
         self.seed_episodes, self.seed_steps = len(episodes), self.replay.steps
         if self.collect_budget < self.seed_steps:
@@ -86,15 +86,10 @@ class OnlineTraining:
         self.finalists: list[dict[str, torch.Tensor]] = []
         self.curve: Curve = []
 
-    def _rate(self, batch: Batch) -> torch.Tensor:
-        assert batch.reward is not None
-        return batch.reward / self.environment.action_repeat
-
-    def _reward_loss(self, latent: Latent, batch: Batch) -> torch.Tensor:
-        rate = self._rate(batch)
-        # The first record of an episode has no reward to learn: nothing led to it.
-        known = 1 - batch.is_first
-        return (known * (self.reward(latent.feature) - rate).square()).mean() * self.dreamer.reward_scale
+    def _reward_loss(self, latent: Latent, lesson: Lesson) -> tuple[torch.Tensor, Figures]:
+        error = (lesson.known * (self.reward(latent.feature) - lesson.rate).square()).mean()
+        loss = error * self.dreamer.reward_scale
+        return loss, {"head": loss.detach()}
 
     @property
     def update_budget(self) -> int:
@@ -130,7 +125,7 @@ class OnlineTraining:
         self.choose()
         return Trained(self.agent, self.replay.episodes, self.curve)
 
-    def advance(self) -> dict[str, float]:
+    def advance(self) -> Figures:
         """One update, after an episode if one is due."""
         if self.replay.steps < self.collect_budget and self.updates >= self.updates_due(self.replay.steps):
             self.collect()
@@ -158,11 +153,16 @@ class OnlineTraining:
             scores.append(np.mean([self.roll_out(policy).ret for policy in policies]))
         self.agent.load_state_dict(self.finalists[int(np.argmax(scores))])
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> Figures:
         """One step of the world model with its reward head, and one of actor and critic."""
-        batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng).to(self.agent.model.device)
+        batch = self.replay.sample(self.dreamer.batch, self.dreamer.length, self.rng)
         self.updates += 1
-        return self.learner.update(batch, self._rate(batch))
+        return self.learner.update(Lesson(batch, self.rate(batch)))
+
+    def rate(self, batch: Batch) -> torch.Tensor:
+        """What the agent is paid: reward a frame, (T, B)."""
+        assert batch.reward is not None
+        return batch.reward / self.environment.action_repeat
 
     def _last_return(self) -> dict[str, float]:
         return {"return": self.curve[-1][2]} if self.curve else {}
@@ -186,7 +186,7 @@ class OnlineTraining:
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
         self.learner.restore(state["learner"])
-        self.generator.set_state(state["generator"])
+        continue_from(self.generator, state["generator"])
         self.rng.bit_generator.state = state["rng"]
         self.updates = state["updates"]
         self.curve = [tuple(row) for row in state["curve"]]

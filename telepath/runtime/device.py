@@ -7,8 +7,11 @@ and what is divided between them is divided the same way for one.
 
 import ctypes
 import os
+import threading
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -39,11 +42,19 @@ def limit_threads() -> None:
     _second = ThreadPoolExecutor(1, "second", torch.set_num_threads, (each,)) if threads > 1 else None
 
 
-def side_by_side(here: Callable[[], Here], there: Callable[[], There]) -> tuple[Here, There]:
+CPU = torch.device("cpu")
+
+
+def side_by_side(
+    here: Callable[[], Here], there: Callable[[], There], device: torch.device = CPU
+) -> tuple[Here, There]:
     """Run both, ``there`` in a second thread if there is one, and return both results when both have ended.
 
-    They must not share anything that one of them changes, generators included; then the result is the same either way.
+    On a GPU they are started one after the other and run on two streams. They must not share anything that one of them
+    changes, generators included; then the result is the same either way.
     """
+    if device.type == "cuda":
+        return _on_two_streams(here, there, device)
     if _second is None:
         return here(), there()
     running = _second.submit(there)
@@ -53,6 +64,29 @@ def side_by_side(here: Callable[[], Here], there: Callable[[], There]) -> tuple[
         # Also after an error or Ctrl-C nothing may go on behind the caller's back.
         theirs = running.result()
     return mine, theirs
+
+
+def _on_two_streams(here: Callable[[], Here], there: Callable[[], There], device: torch.device) -> tuple[Here, There]:
+    if not hasattr(_streams, "second"):
+        _streams.second = torch.cuda.Stream(device)
+    stream, second = torch.cuda.current_stream(device), _streams.second
+    second.wait_stream(stream)
+    with torch.cuda.stream(second):
+        theirs = there()
+    mine = here()
+    stream.wait_stream(second)
+    return mine, theirs
+
+
+_streams = threading.local()
+"""A second stream for each thread: memory is kept for those that it was made for."""
+
+
+def stream_of_its_own(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """What opens a context in which work on a GPU waits for nobody else's; always the same one. Nothing on a CPU."""
+    if device.type != "cuda":
+        return nullcontext
+    return partial(torch.cuda.stream, torch.cuda.Stream(device))
 
 
 def shared_out(task: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
@@ -98,9 +132,22 @@ def half_precision(device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=HALF.read(False))
 
 
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """A source of random numbers on a device: those of a GPU are others than the CPU's."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+def continue_from(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Go on from ``get_state()``; from that of a generator on another kind of device, with a seed made of it."""
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
+    else:
+        generator.manual_seed(zlib.crc32(state.numpy().tobytes()))
+
+
 def training_device(*, frames: bool) -> torch.device:
-    """Where source and oracle are trained and segments re-enacted: on a GPU if there is one and frames are observed,
-    else on the CPU.
+    """Where everything is trained and segments are re-enacted: on a GPU if there is one and frames are observed, else
+    on the CPU.
 
     Networks of states are too small for a GPU to pay. ``TELEPATH_DEVICE`` decides otherwise; a ``UserError`` where what
     it asks for is not there.

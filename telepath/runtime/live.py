@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsFloat
 
 from telepath.errors import UserError
 from telepath.files import one_line, write_atomically
@@ -41,7 +41,7 @@ class Watcher:
         self._kind, self._module = wanted_tracker()
         self._tracker: Any = None
 
-    def add(self, count: int, figures: Mapping[str, float]) -> None:
+    def add(self, count: int, figures: Mapping[str, SupportsFloat]) -> None:
         """The figures after ``count`` units; the first call says where this session begins."""
         if self._next is None:
             self._begin(count if figures else count + 1)

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, SupportsFloat, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -31,7 +31,7 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self._watcher = watcher
         self.count = 0
-        self.figures: dict[str, float] = {}
+        self.figures: dict[str, SupportsFloat] = {}
         self._interval = PROGRESS_SECONDS.read(DEFAULT_SECONDS)
         self._begin = time.monotonic()
         self._next_line = self._begin + self._interval
@@ -64,8 +64,11 @@ class Progress:
         else:
             self._print()
 
-    def advance(self, n: int = 1, /, **figures: float) -> None:
-        """``n`` more units are done; ``figures`` are the newest values of what is worth watching."""
+    def advance(self, n: int = 1, /, **figures: SupportsFloat) -> None:
+        """``n`` more units are done; ``figures`` are the newest values of what is worth watching.
+
+        They are made numbers when somebody looks: a GPU need not be waited for.
+        """
         now = time.monotonic()
         self.count += n
         if figures:

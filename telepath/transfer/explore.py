@@ -13,11 +13,12 @@ import torch
 
 from telepath.dreamer.agent import Agent, AgentPolicy
 from telepath.dreamer.behavior import Behavior, Horizon
-from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Replay
+from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
+from telepath.dreamer.replay import Lesson, Replay
 from telepath.envs.rollout import ActionHold, Policy, RandomPolicy, State, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode
+from telepath.runtime.device import continue_from, generator_on
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import ExploreSettings
@@ -38,7 +39,8 @@ class Exploration:
         settings: ExploreSettings,
         seed: int,
     ):
-        """``agent`` holds the target's world model; ``source``, where it may be used, the policy to explore with.
+        """``agent`` holds the target's world model, and all is trained where it is; ``source``, where it may be used,
+        the policy to explore with.
 
         ``horizon``: source steps to look ahead; ``rate_ratio``: target steps that last as long as one of them.
         """
@@ -48,11 +50,12 @@ class Exploration:
         episodes = math.ceil(steps / environment.episode_steps)
         self.plan = episode_plan(episodes, settings, with_source=source is not None)
         self.updates_per_episode = round(settings.update_ratio * environment.episode_steps)
-        self.generator = torch.Generator().manual_seed(seed)
+        device = agent.model.device
+        self.generator = generator_on(device, seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
-        self.disagreement = Disagreement(agent.model, dreamer, settings.members)
-        self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer)
+        self.disagreement = Disagreement(agent.model, dreamer, settings.members).to(device)
+        self.explorer = Behavior(agent.model.feature_dim, agent.model.action_dim, dreamer).to(device)
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator, self.disagreement, self.disagreement.loss),
             BehaviorLearner(
@@ -64,7 +67,7 @@ class Exploration:
                 Horizon.at(dreamer, horizon, rate_ratio),
             ),
         )
-        self.replay = Replay()
+        self.replay = Replay(device=device)
         self.updates = 0
 
     @property
@@ -110,11 +113,11 @@ class Exploration:
             return Noisy(held, self.settings.source_noise, np.random.default_rng(seed))
         return AgentPolicy(self.agent.model, self.explorer.actor, seed=seed)
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> Figures:
         """One step of the world model with its ensemble, and one of the exploring behavior."""
         dreamer = self.agent.settings
         self.updates += 1
-        return self.learner.update(self.replay.sample(dreamer.batch, dreamer.length, self.rng))
+        return self.learner.update(Lesson(self.replay.sample(dreamer.batch, dreamer.length, self.rng)))
 
     def state(self) -> dict[str, Any]:
         """All that a bit-identical continuation needs."""
@@ -135,7 +138,7 @@ class Exploration:
         self.disagreement.load_state_dict(state["disagreement"])
         self.explorer.load_state_dict(state["explorer"])
         self.learner.restore(state["learner"])
-        self.generator.set_state(state["generator"])
+        continue_from(self.generator, state["generator"])
         self.rng.bit_generator.state = state["rng"]
         self.updates = state["updates"]
         self.replay.restore(state["replay"])

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from telepath.dreamer.learner import Figures
 from telepath.dreamer.networks import EnsembleMLP
-from telepath.dreamer.replay import Batch
+from telepath.dreamer.replay import Lesson
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.settings import DreamerSettings
 
@@ -39,12 +40,13 @@ class Disagreement(nn.Module):
         """Novelty of the states."""
         return variance_of(self.ensemble(feature[..., : self.deter])) / self.usual
 
-    def loss(self, latent: Latent, batch: Batch) -> Tensor:
+    def loss(self, latent: Latent, _lesson: Lesson) -> tuple[Tensor, Figures]:
         """Mean squared error over members, a scalar, which does not train the world model; notes the usual variance."""
         predicted = self.ensemble(latent.deter.detach())
         self.batches.add_(1).clamp_(max=MEMORY)
         self.usual.lerp_(variance_of(predicted.detach()).quantile(USUAL), 1 / self.batches)
-        return (predicted - latent.stoch.detach()).square().mean()
+        loss = (predicted - latent.stoch.detach()).square().mean()
+        return loss, {"head": loss.detach()}
 
 
 def variance_of(predicted: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from telepath.dreamer.behavior import RewardHead
@@ -19,6 +20,10 @@ class Labelled(NamedTuple):
     def take(self, index: Tensor) -> "Labelled":
         """Some of them, where there is one leading dimension."""
         return Labelled(self.feature[index], self.rate[index], self.weight[index])
+
+    def to(self, device: torch.device) -> "Labelled":
+        """The same on a device."""
+        return Labelled(self.feature.to(device), self.rate.to(device), self.weight.to(device))
 
 
 def label_loss(reward: RewardHead, labels: Labelled) -> Tensor:

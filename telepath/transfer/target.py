@@ -27,12 +27,13 @@ from telepath.alignment.labeller import Labeller, ReplayLabels
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import Behavior, Horizon, RewardHead
-from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Recency, Replay, gather
+from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
+from telepath.dreamer.replay import Lesson, Recency, Replay, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode, total_divergences, total_steps
+from telepath.runtime.device import continue_from, generator_on
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
@@ -108,7 +109,7 @@ class Refinement:
         settings: TargetSettings,
         seed: int,
     ):
-        """``agent`` is trained, and ``belief`` with it, in ``environment``, whose reward cannot be read.
+        """``agent`` is trained in ``environment``, whose reward cannot be read, and ``belief`` with it; where they are.
 
         known: what of the source is known; labels: of the ``exploration`` and of the source's segments, which
         ``reenactor`` imagines again; pool: labels what the target does from now on. steps: decisions that all rounds
@@ -120,11 +121,12 @@ class Refinement:
         self.belief, self.reenactor, self.pool = belief, reenactor, pool
         self.known = known
         self.update_ratio = update_ratio
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device = agent.model.device
+        self.generator = generator_on(self.device, seed)
         self.rng = np.random.default_rng(seed)
         dreamer = agent.settings
-        agent.behavior = Behavior(agent.model.feature_dim, environment.action_dim, dreamer)
-        self.reward = RewardHead(agent.model.feature_dim, dreamer)
+        agent.behavior = Behavior(agent.model.feature_dim, environment.action_dim, dreamer).to(self.device)
+        self.reward = RewardHead(agent.model.feature_dim, dreamer).to(self.device)
         ratio = reenactor.rates.ratio
         self.learner = Learner(
             ModelLearner(agent.model, dreamer, self.generator, self.reward, self._reward_loss),
@@ -134,7 +136,7 @@ class Refinement:
         )
         self.given = known.agents(ratio)
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
-        self.replay = Replay(exploration, Recency.of(dreamer, ratio))
+        self.replay = Replay(exploration, Recency.of(dreamer, ratio), self.device)
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments
@@ -142,7 +144,7 @@ class Refinement:
         self.rounds: list[Round] = []
         self.snapshots: list[Snapshot] = []
         self.final_steps = self.final_divergences = 0
-        self.losses = {"reward": math.nan, "belief": math.nan}
+        self.losses: Figures = {"reward": torch.tensor(math.nan), "belief": torch.tensor(math.nan)}
         self.refresh()
 
     # -- the schedule -------------------------------------------------------------------------------------------------
@@ -180,34 +182,34 @@ class Refinement:
 
     # -- one update ---------------------------------------------------------------------------------------------------
 
-    def update(self) -> dict[str, float]:
+    def update(self) -> Figures:
         """One step of the world model with its reward head, and of the behavior; now and then one of the belief net."""
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
+        rate = gather(self.labels, batch.episode, batch.start, dreamer.length).to(self.device)
 
-        def heads(states: Latent) -> dict[str, float]:
-            if self.updates % self.settings.belief_every == 0:
-                self.losses["belief"] = self.belief.update(batch.observation, states)["belief"]
-            return self.losses
+        def heads(states: Latent) -> Figures:
+            if self.updates % self.settings.belief_every:
+                return {}
+            return self.belief.update(batch.observation, states)
 
-        figures = self.learner.update(batch, self._rate(batch), heads)
+        figures = self.learner.update(Lesson(batch, rate, self.imagined_labels()), heads)
+        self.losses |= {name: figures[name] for name in self.losses if name in figures}
         self.updates += 1
-        return figures
+        return figures | self.losses
 
-    def _rate(self, batch: Batch) -> Tensor:
-        return gather(self.labels, batch.episode, batch.start, self.agent.settings.length)
-
-    def _reward_loss(self, latent: Latent, batch: Batch) -> Tensor:
-        # Record 0 of an episode has no reward to learn.
-        real = Labelled(latent.feature, self._rate(batch), 1 - batch.is_first)
-        error, imagined = (label_loss(self.reward, labels) for labels in (real, self.imagined_labels()))
-        self.losses["reward"] = float(error.detach())
-        return self.agent.settings.reward_scale * (error + self.settings.imagined_weight * imagined)
+    def _reward_loss(self, latent: Latent, lesson: Lesson) -> tuple[Tensor, Figures]:
+        assert lesson.rate is not None
+        real = Labelled(latent.feature, lesson.rate, lesson.known)
+        error, imagined = (label_loss(self.reward, labels) for labels in (real, lesson.more))
+        loss = self.agent.settings.reward_scale * (error + self.settings.imagined_weight * imagined)
+        return loss, {"head": loss.detach(), "reward": error.detach()}
 
     def imagined_labels(self) -> Labelled:
         """A random lot of re-enacted transitions."""
-        count = min(self.settings.imagined_batch, len(self.imagined.rate))
-        return self.imagined.take(torch.from_numpy(self.rng.integers(0, len(self.imagined.rate), count)))
+        total = len(self.imagined.rate)
+        chosen = self.rng.integers(0, total, min(self.settings.imagined_batch, total))
+        return self.imagined.take(torch.from_numpy(chosen).to(self.device))
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
@@ -246,8 +248,8 @@ class Refinement:
                 float(self.inferred_returns(played).mean()),
                 float(np.mean([labels.confidence.mean() for labels in played])),
                 float(np.median(self.alignments.cost)),
-                self.losses["reward"],
-                self.losses["belief"],
+                float(self.losses["reward"]),
+                float(self.losses["belief"]),
             )
         )
 
@@ -306,7 +308,7 @@ class Refinement:
             torch.cat([latent.feature.transpose(0, 1).flatten(0, 1), placed]),
             torch.cat([torch.from_numpy(rate).flatten(), paid]),
             torch.cat([torch.from_numpy(weight.astype(np.float32)).flatten(), torch.ones_like(paid)]),
-        )
+        ).to(self.device)
 
     # -- the choice ---------------------------------------------------------------------------------------------------
 
@@ -408,13 +410,13 @@ class Refinement:
         self.reward.load_state_dict(state["reward"])
         self.learner.restore(state["learner"])
         self.belief.restore(state["belief"])
-        self.generator.set_state(state["generator"])
+        continue_from(self.generator, state["generator"])
         self.rng.bit_generator.state = state["rng"]
         self.updates, self.losses = state["updates"], state["losses"]
         self.rounds = [Round(*row) for row in state["rounds"]]
         self.snapshots = [Snapshot(*snapshot) for snapshot in state["snapshots"]]
         self.alignments = Alignments(*state["alignments"])
-        self.imagined = Labelled(*state["imagined"])
+        self.imagined = Labelled(*state["imagined"]).to(self.device)
         self.replay.restore(state["replay"])
         # A labeller that learns did so at the end of the last round, from what there was then.
         labels, known = self.labels + state["labels"], self.explored + len(self.rounds) * self.episodes_per_round

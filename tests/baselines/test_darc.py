@@ -140,11 +140,11 @@ def test_the_first_record_of_a_window_is_corrected_by_what_came_before_it(
         arrays = (torch.from_numpy(a[part])[:, None] for a in (episode.observation, episode.action, episode.reward))  # type: ignore[index]
         return Batch(*arrays, first, torch.zeros(4, 1), np.array([0]), np.array([start]))  # type: ignore[arg-type]
 
-    rate = training._rate(cut(3))
+    rate = training.rate(cut(3))
     assert seen[-1][:, 0, 1].tolist() == [2, 3, 4, 5], "the observations before the window's records"
     assert seen[-1][:, 0, 4].tolist() == [1, 1, 1, 1], "each a step further"
     assert rate[:, 0].tolist() == [103, 104, 105, 106]
-    rate = training._rate(cut(0))
+    rate = training.rate(cut(0))
     assert rate[:, 0].tolist() == [0, 101, 102, 103], "nothing led to an episode's first record"
 
 

@@ -3,6 +3,7 @@ begins, what an end is, which state a target belongs to, how often is updated, a
 """
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,12 @@ from telepath.dreamer.behavior import (
 from telepath.dreamer.imagining import Noise
 from telepath.dreamer.learner import Learner, filtered_features
 from telepath.dreamer.networks import Gaussian
-from telepath.dreamer.replay import Batch, Replay
+from telepath.dreamer.replay import Batch, Lesson, Replay
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import rollout, seed_episodes
 from telepath.envs.suite import Step
+from telepath.runtime.graphs import cloned
 from telepath.settings import DreamerSettings, OnlineSettings
 from tests.conftest import Counting, NoScratch, PointEnvironment
 
@@ -100,8 +102,10 @@ def test_the_behavior_gets_states_rates_and_ends_of_one_and_the_same_batch(small
     seen: list[Experience] = []
 
     class Model:
-        def update(self, batch: Batch) -> tuple[Latent, dict[str, float]]:
-            return Latent(batch.observation, batch.observation), {}
+        model = SimpleNamespace(device=torch.device("cpu"))
+
+        def update(self, lesson: Lesson) -> tuple[Latent, dict[str, Tensor]]:
+            return Latent(lesson.batch.observation, lesson.batch.observation), {}
 
     class Watching:
         def look(self) -> None: ...
@@ -109,15 +113,15 @@ def test_the_behavior_gets_states_rates_and_ends_of_one_and_the_same_batch(small
         def in_halves(self, experience: Experience) -> bool:
             return False
 
-        def update(self, experience: Experience) -> dict[str, float]:
-            seen.append(experience)
+        def update(self, experience: Experience) -> dict[str, Tensor]:
+            seen.append(cloned(experience))
             return {}
 
     learner = Learner(Model(), Watching())  # type: ignore[arg-type]
     for number in range(4):
         marks = torch.full((3, 2, 1), float(number))
         batch = Batch(marks, marks, marks[..., 0], marks[..., 0], marks[..., 0], np.zeros(2), np.zeros(2))
-        learner.update(batch, marks[..., 0])
+        learner.update(Lesson(batch, marks[..., 0]))
     assert len(seen) == 3
     for number, (states, rate, terminal) in enumerate(seen):
         assert rate is not None
@@ -136,7 +140,8 @@ def test_the_reward_head_learns_nothing_from_record_zero_and_something_from_ever
     latent = training.agent.model.observe(batch.observation, batch.action, None).latent
 
     def loss(reward: Tensor) -> float:
-        return float(training._reward_loss(latent, batch._replace(reward=reward)).detach())
+        lesson = Lesson(batch, training.rate(batch._replace(reward=reward)))
+        return float(training._reward_loss(latent, lesson)[0].detach())
 
     as_it_is = loss(batch.reward)
     assert loss(batch.reward + 9 * begins) == as_it_is
@@ -297,7 +302,7 @@ def test_a_rate_is_paid_by_the_frame_whatever_a_step_is(small: DreamerSettings, 
 
     training = online(small, Paying(repeat), rate_ratio=4 / repeat)
     batch = training.replay.sample(8, small.length, np.random.default_rng(0))
-    rate = training._rate(batch)
+    rate = training.rate(batch)
     torch.testing.assert_close(rate[1:], torch.full_like(rate[1:], 0.3))
     horizon = training.learner.behavior.horizon
     assert horizon.gamma ** (4 / repeat) == pytest.approx(small.discount), "a step of four frames is the settings' own"

@@ -10,7 +10,7 @@ import torch
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.encoders import codec_for
 from telepath.dreamer.learner import ModelLearner
-from telepath.dreamer.replay import Replay
+from telepath.dreamer.replay import Lesson, Replay
 from telepath.dreamer.rssm import WorldModel
 from telepath.episodes import Episode
 from telepath.errors import UserError
@@ -88,7 +88,7 @@ def test_a_square_that_actions_move_is_learned(shallow: DreamerSettings) -> None
     replay, rng = Replay([moving_square(30, start) for start in range(0, 50, 5)]), np.random.default_rng(0)
     learner = ModelLearner(model, settings, torch.Generator().manual_seed(0))
     for _ in range(150):
-        learner.update(replay.sample(4, 12, rng))
+        learner.update(Lesson(replay.sample(4, 12, rng)))
     batch = replay.sample(8, 12, rng)
     wanted = model.squash(batch.observation)
     with torch.no_grad():

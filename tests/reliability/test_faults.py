@@ -14,7 +14,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Learner, ModelLearner, descend
-from telepath.dreamer.replay import Replay
+from telepath.dreamer.replay import Lesson, Replay
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.backend import PhysicsError
 from telepath.envs.rollout import RandomPolicy, rollout, seed_episodes
@@ -44,8 +44,8 @@ def caught(learner: Learner, replay: Replay, change: Callable[[Any], Any] = lamb
     batch = change(replay.sample(4, 8, np.random.default_rng(0)))
 
     def twice() -> None:  # the behavior begins with the second
-        learner.update(batch)
-        learner.update(batch)
+        learner.update(Lesson(batch))
+        learner.update(Lesson(batch))
 
     with pytest.raises(Fault) as raised:
         twice()

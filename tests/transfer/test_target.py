@@ -20,12 +20,14 @@ from telepath.dreamer.behavior import RewardHead
 from telepath.envs.rollout import seed_episodes
 from telepath.episodes import Episode
 from telepath.errors import UserError
+from telepath.runtime.graphs import PRACTICE
 from telepath.settings import DreamerSettings
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import Labelled, label_loss
 from telepath.transfer.target import Refinement, Round, choose, copy_of
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
+from tests.tape import TapeRecorder, doubled, updated
 
 
 @pytest.fixture
@@ -410,3 +412,19 @@ def test_the_source_agents_own_is_kept_unless_another_is_clearly_better(
 ) -> None:
     given = 0 if 0 not in returns else 2
     assert choose({number: np.array(found) for number, found in returns.items()}, given) == shipped
+
+
+@pytest.mark.usefixtures("taped")
+def test_an_update_of_the_refinement_can_be_recorded_with_new_labels_each_time(tiny: Params) -> None:
+    recorder, told, agents = TapeRecorder(), [], []
+    for each in (None, recorder):
+        torch.manual_seed(0)
+        refinement = doubled(Transfer(tiny).refinement())
+        refinement.belief.net.double()
+        refinement.imagined = Labelled(*(part.double() for part in refinement.imagined))
+        told.append(updated(refinement, PRACTICE + 9, each))
+        agents.append(refinement.agent.state_dict() | refinement.belief.net.state_dict())
+    assert recorder.plays > 5
+    assert told[0] == told[1]
+    assert len({figures["reward"] for figures in told[0]}) == PRACTICE + 9
+    torch.testing.assert_close(agents[0], agents[1], rtol=0, atol=0)
