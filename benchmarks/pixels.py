@@ -47,7 +47,6 @@ SIZES: dict[str, dict[str, Any]] = {
         "dreamer.cnn_depth": 8,
         "dreamer.batch": 8,
         "source.training.update_ratio": 0.6,
-        "label.distance": "latent",  # decoded frames would take a core's whole hour
     },
     "full": {
         "dreamer.cnn_depth": 32,

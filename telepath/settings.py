@@ -110,6 +110,14 @@ class DreamerSettings(Settings):
     actor_max_std: Spread
     exploit_noise: Noise
 
+    @field_validator("actor_max_std")
+    @classmethod
+    def _above_the_least(cls, most: float, earlier: ValidationInfo) -> float:
+        least = earlier.data.get("actor_min_std", most)
+        if most < least:
+            raise PydanticCustomError("range", "input should be at least actor_min_std, {least}", {"least": least})
+        return most
+
 
 class OnlineSettings(Settings):
     """Training on true reward: ``first_updates`` on the seed episodes, then ``update_ratio`` for each step that is
@@ -163,6 +171,14 @@ class ExploreSettings(Settings):
     source_noise: Noise
     members: Annotated[int, Field(ge=2, le=100)]
     update_ratio: Positive
+
+    @field_validator("source_policy")
+    @classmethod
+    def _share_at_most_everything(cls, share: float, earlier: ValidationInfo) -> float:
+        left = 1 - earlier.data.get("random", 0.0)
+        if share > left:
+            raise PydanticCustomError("share", "input should be at most {left}, what `random` leaves", {"left": left})
+        return share
 
 
 class BeliefSettings(Settings):

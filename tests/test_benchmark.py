@@ -209,9 +209,7 @@ def test_seeds_that_are_trained_together_learn_what_they_learn_alone(
     source = params.source.model_copy(
         update={"seed_episodes": 1, "training": online.model_copy(update={"final_episodes": 1})}
     )
-    tiny = params.model_copy(
-        update={"dreamer": small, "tasks": params.tasks | {"cheetah-run": task}, "source": source}
-    )
+    tiny = params.model_copy(update={"dreamer": small, "tasks": params.tasks | {"cheetah-run": task}, "source": source})
     monkeypatch.setattr(dreamer, "EVERY", 4)
     monkeypatch.setattr(dreamer, "EPISODES", 1)
     together = dreamer.train(tiny, "cheetah-run", [0, 1])

@@ -53,6 +53,14 @@ def test_settings_cannot_be_changed() -> None:
         (lambda c: c["label"]["cem"].update(elites=3), "label.cem.elites: unknown key"),
         (lambda c: c["dreamer"].update(deter=None, stoch=0), "(and 1 more)"),
         (
+            lambda c: c["dreamer"].update(actor_min_std=2.0),
+            "dreamer.actor_max_std: input should be at least actor_min_std, 2.0, got 1.0",
+        ),
+        (
+            lambda c: c["explore"].update(random=0.75),
+            "explore.source_policy: input should be at most 0.25, what `random` leaves, got 0.8",
+        ),
+        (
             lambda c: c["label"]["match"].update(stride=40),
             "label.match.stride: input should be at most the window, 12, or some records get no label, got 40",
         ),

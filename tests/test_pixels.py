@@ -34,7 +34,6 @@ SMALLER: dict[str, Any] = {
     f"{TASK}.refine_steps": 500,
     "dreamer.cnn_depth": 2,
     "explore.update_ratio": 0.02,
-    "label.distance": "latent",
     "label.null_segments": 4,
     "label.match.null_windows": 20,
     "target.frames": 32,

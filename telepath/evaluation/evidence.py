@@ -153,7 +153,7 @@ def is_sensible(value: Any) -> bool:
     """Whether a fact can be: a count, a duration above 0 or a list of names."""
     if isinstance(value, list):
         return all(isinstance(each, str) for each in value)
-    return value >= 0 if isinstance(value, int) else 0 < value < math.inf
+    return 0 <= value < 2**63 if isinstance(value, int) else 0 < value < math.inf
 
 
 def read_reenactments(

@@ -71,9 +71,9 @@ def seconds(text: str) -> float:
 
 
 def gibibytes(text: str) -> float:
-    """An amount of memory above 0."""
+    """An amount of memory in which a stage can at least look at its files."""
     value = float(text)
-    if not 0 < value < 2**30:
+    if not 0.1 <= value < 2**30:
         raise ValueError(text)
     return value
 
@@ -122,7 +122,7 @@ EXECUTOR = Variable(f"{PREFIX}EXECUTOR", f"process:N (N from 1 to {MOST}) or das
 GL = Variable(f"{PREFIX}GL", "egl, osmesa or off", one_of("egl", "osmesa", "off"))
 HALF = Variable(f"{PREFIX}HALF", "0 or 1", flag)
 LOG = Variable(f"{PREFIX}LOG", "tensorboard or wandb", one_of("tensorboard", "wandb"))
-MEMORY_GIB = Variable(f"{PREFIX}MEMORY_GIB", "a number of GiB above 0", gibibytes)
+MEMORY_GIB = Variable(f"{PREFIX}MEMORY_GIB", "a number of GiB, 0.1 or more", gibibytes)
 PROGRESS_SECONDS = Variable(f"{PREFIX}PROGRESS_SECONDS", "a number of seconds, 0 or more", seconds)
 THREADS = Variable(f"{PREFIX}THREADS", f"a whole number from 1 to {MOST}", count)
 

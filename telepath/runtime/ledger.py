@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import math
 import os
 import resource
 import sys
@@ -59,7 +60,10 @@ def last_run(ledger: Path, stage: str, fingerprint: str) -> list[Session]:
         if row[:2] != [stage, fingerprint] or len(row) != 5:
             continue
         with contextlib.suppress(ValueError):
-            run.append(Session(float(row[2]), float(row[3]), row[4] == "1"))
-            if run[-1].finished:
+            found = Session(float(row[2]), float(row[3]), row[4] == "1")
+            if not all(map(math.isfinite, found)):
+                continue
+            run.append(found)
+            if found.finished:
                 done, run = run, []
     return done

@@ -45,7 +45,7 @@ def test_an_unfinished_run_and_other_inputs_do_not(ledger: Path) -> None:
 def test_a_damaged_line_costs_only_itself(ledger: Path) -> None:
     work(ledger, False)
     with ledger.open("ab") as file:
-        file.write(b"train,f,not a number,1,1\ntrain,f\n\xff\x00,\n")
+        file.write(b"train,f,not a number,1,1\ntrain,f,nan,1,1\ntrain,f,1,inf,1\ntrain,f\n\xff\x00,\n")
     work(ledger, True)
     assert [one.finished for one in last_run(ledger, "train", "f")] == [False, True]
 
