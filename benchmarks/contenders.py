@@ -84,8 +84,10 @@ def telepath_together(_: str) -> Contender:
 
     from telepath.runtime.device import stream_of_its_own
 
-    trainings = [walker(RECORDS, WINDOWS * RECORDS) for _ in range(TOGETHER)]
-    streams = [stream_of_its_own(torch.device(device())) for _ in trainings]
+    streams, trainings = [stream_of_its_own(torch.device(device())) for _ in range(TOGETHER)], []
+    for stream in streams:
+        with stream():
+            trainings.append(walker(RECORDS, WINDOWS * RECORDS))
 
     def update() -> None:
         for training, stream in zip(trainings, streams, strict=True):
@@ -196,10 +198,11 @@ def r2dreamer(checkout: str, *, as_it_comes: bool = False) -> Contender:
     with initialize_config_dir(os.path.join(checkout, "configs"), version_base=None):
         config = compose("configs", overrides=changes).model
     assert config.imag_horizon == HORIZON
-    if not as_it_comes:
-        dreamer.autocast = lambda **_: contextlib.nullcontext()
     space = SimpleNamespace(spaces={"state": SimpleNamespace(shape=(OBSERVATION,))})
     agent = dreamer.Dreamer(config, space, SimpleNamespace(shape=(ACTION,))).to(device())
+    if not as_it_comes:
+        dreamer.autocast = lambda **_: contextlib.nullcontext()
+        agent._scaler = torch.amp.GradScaler(enabled=False)
     flag = torch.zeros(WINDOWS, RECORDS, 1)
     data = TensorDict(
         {

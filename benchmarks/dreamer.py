@@ -25,7 +25,7 @@ from telepath.config import Params, load
 from telepath.envs.suite import Environment
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
-from telepath.runtime.device import limit_threads, stream_of_its_own
+from telepath.runtime.device import limit_threads, stream_of_its_own, training_device
 from telepath.runtime.progress import Progress
 
 GOALS = {
@@ -75,9 +75,10 @@ class Run:
     def __init__(self, params: Params, task: str, seed: int):
         self.seed = seed
         self.rows: list[tuple[float, int, int, float]] = []
-        self.training = source_training(params, task, seed)
         self.fresh = [Environment(task, params.tasks[task].action_repeat, seed) for _ in range(EPISODES)]
-        self.stream = stream_of_its_own(self.training.agent.model.device)
+        self.stream = stream_of_its_own(training_device(frames=False))
+        with self.stream():
+            self.training = source_training(params, task, seed)
 
     @property
     def left(self) -> int:
@@ -86,10 +87,9 @@ class Run:
 
     def advance(self, clock: Clock) -> dict[str, SupportsFloat]:
         """An update; what there is to tell of it."""
-        with self.stream():
-            figures: dict[str, SupportsFloat] = {**self.training.advance()}
-            if self.training.updates % EVERY == 0:
-                figures["return"] = self.judge(clock)
+        figures: dict[str, SupportsFloat] = {"steps": self.training.replay.steps, **self.training.advance()}
+        if self.training.updates % EVERY == 0:
+            figures["return"] = self.judge(clock)
         return figures
 
     def judge(self, clock: Clock) -> float:
@@ -113,8 +113,8 @@ def train(params: Params, task: str, seeds: list[int]) -> dict[int, pd.DataFrame
     with Progress(name, sum(run.left for run in runs), "updates") as progress:
         while at_work := [run for run in runs if run.left]:
             for run in at_work:
-                figures = run.advance(clock)
-                progress.advance(1, steps=run.training.replay.steps, **figures)
+                with run.stream():
+                    progress.advance(1, **run.advance(clock))
     return {run.seed: run.curve() for run in runs}
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from telepath.dreamer.learner import Figures, descend, optimizer_of, tensors_of
+from telepath.dreamer.learner import Figures, descend, optimizer_of, resume, tensors_of
 from telepath.dreamer.networks import Gaussian, mlp
 from telepath.dreamer.replay import Replay
 from telepath.dreamer.rssm import Latent, WorldModel
 from telepath.episodes import Array
 from telepath.errors import UserError
-from telepath.runtime.device import continue_from, generator_on
+from telepath.runtime.device import continue_from, generator_on, sent
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.runtime.store import load_state
@@ -136,7 +136,7 @@ def random_subsets(
     seconds = np.zeros((frames, count), np.float32)
     seconds[1:] = np.where(known[:-1], np.diff(index, axis=0) * step_seconds, 0)
     device = observation.device
-    flags, distance = (torch.from_numpy(each).to(device) for each in (known.astype(np.float32), seconds))
+    flags, distance = (sent(each, device) for each in (known.astype(np.float32), seconds))
     return Subsets(observation[index, row] * flags.unsqueeze(-1), distance, flags, feature[last, row])
 
 
@@ -183,7 +183,7 @@ class BeliefLearner:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up ``state()``."""
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        resume(self.optimizer, state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
 
 

@@ -32,7 +32,8 @@ from torch.nn import functional as F
 
 from telepath.baselines.regression import GRAD_CLIP, Regressor
 from telepath.baselines.rival import episode_budget
-from telepath.dreamer.learner import Figures, descend, optimizer_of
+from telepath.dreamer.learner import Figures, descend, optimizer_of, resume
+from telepath.dreamer.networks import noise_like
 from telepath.dreamer.replay import Batch, Replay
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import Policy, RandomPolicy, rollout
@@ -70,9 +71,9 @@ class DomainClassifiers(nn.Module):
 
         ``noise``: standard deviation on the inputs, in units of their spread.
         """
-        shaken = transitions + noise * self.whole.spread * torch.randn(transitions.shape, generator=generator)
+        shaken = transitions + noise * self.whole.spread * noise_like(transitions, generator)
         logits = [net(inputs).squeeze(-1) for net, inputs in self.parts(shaken)]
-        return sum((F.binary_cross_entropy_with_logits(logit, away) for logit in logits), torch.zeros(()))
+        return torch.stack([F.binary_cross_entropy_with_logits(logit, away) for logit in logits]).sum()
 
 
 def transitions_of(before: Tensor, action: Tensor, after: Tensor) -> Tensor:
@@ -162,9 +163,12 @@ class Darc(OnlineTraining):
     def look_back(self) -> None:
         """Gather the transitions of both domains, if there are new ones."""
         self.seen = len(self.replay), len(self.away)
-        device = self.agent.model.device
-        self.home_table = table(self.replay.episodes).to(device)
-        self.away_table = table(self.away.episodes).to(device) if len(self.away) else self.home_table[:0]
+        self.home_table = self.table_of(self.replay.episodes)
+        self.away_table = self.table_of(self.away.episodes) if len(self.away) else self.home_table[:0]
+
+    def table_of(self, episodes: list[Episode]) -> Tensor:
+        """All their transitions, where the agent is."""
+        return table(episodes).to(self.agent.model.device)
 
     def learn_domains(self) -> Tensor:
         """One step of both classifiers on as many transitions of either domain; the loss."""
@@ -217,7 +221,7 @@ class Darc(OnlineTraining):
 
     def corrected_return(self, episode: Episode) -> float:
         """The return of a source episode with the corrections."""
-        return episode.ret + self.environment.action_repeat * float(self.corrections(table([episode])).sum())
+        return episode.ret + self.environment.action_repeat * float(self.corrections(self.table_of([episode])).sum())
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -234,4 +238,4 @@ class Darc(OnlineTraining):
         super().restore(state)
         self.away.restore(state["away"])
         self.classifiers.load_state_dict(state["classifiers"])
-        self.classifier_optimizer.load_state_dict(state["classifier_optimizer"])
+        resume(self.classifier_optimizer, state["classifier_optimizer"])

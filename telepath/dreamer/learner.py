@@ -82,7 +82,7 @@ class ModelLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up ``state()``."""
-        self.optimizer.load_state_dict(state)
+        resume(self.optimizer, state)
 
 
 class BehaviorLearner:
@@ -174,8 +174,8 @@ class BehaviorLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up ``state()``."""
-        self.actor_optimizer.load_state_dict(state["actor"])
-        self.critic_optimizer.load_state_dict(state["critic"])
+        resume(self.actor_optimizer, state["actor"])
+        resume(self.critic_optimizer, state["critic"])
         continue_from(self.generator, state["generator"])
 
 
@@ -283,7 +283,17 @@ def subset(states: Latent, count: int, generator: torch.Generator) -> Latent:
 def optimizer_of(parameters: Mapping[str, Tensor], rate: float) -> torch.optim.Adam:
     """Adam on the named parameters, one kernel for all of them; on a GPU one that may be recorded."""
     on_gpu = any(parameter.is_cuda for parameter in parameters.values())
-    return torch.optim.Adam(parameters.values(), rate, eps=1e-6, fused=True, capturable=on_gpu)
+    optimizer = torch.optim.Adam(parameters.values(), rate, eps=1e-6, fused=True, capturable=on_gpu)
+    # It would warn of its first steps, which are not recorded yet.
+    optimizer._warned_capturable_if_run_uncaptured = True
+    return optimizer
+
+
+def resume(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimiser's ``state_dict()``, be it from another device."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["capturable"] = optimizer.defaults["capturable"]
 
 
 def descend(

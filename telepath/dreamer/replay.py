@@ -8,7 +8,7 @@ from torch import Tensor
 
 from telepath.episodes import Array, Episode, total_divergences, total_steps
 from telepath.errors import UserError
-from telepath.runtime.device import CPU
+from telepath.runtime.device import CPU, sent
 from telepath.settings import DreamerSettings
 
 
@@ -84,7 +84,7 @@ class Mirror:
     def cut(self, episode: Array, start: Array, length: int) -> tuple[Tensor, ...]:
         """Windows of observations, actions and rewards, (T, B, ...) each."""
         first = np.asarray(self.begin)[episode] + start
-        index = torch.from_numpy(np.arange(length)[:, None] + first).to(self.device)
+        index = sent(np.arange(length)[:, None] + first, self.device)
         return tuple(track[index] for track in self.tracks)
 
 
@@ -182,14 +182,14 @@ class Replay:
             observation,
             action,
             reward if rewarded else None,
-            torch.from_numpy(is_first).to(self.device),
-            torch.from_numpy(terminal).to(self.device),
+            sent(is_first, self.device),
+            sent(terminal, self.device),
             chosen,
             start,
         )
 
 
-def gather(tracks: list[Array], episode: Array, start: Array, length: int) -> Tensor:
+def gather(tracks: list[Array], episode: Array, start: Array, length: int, device: torch.device = CPU) -> Tensor:
     """Cut the same windows out of any per-record track: -> (T, B, ...)."""
     windows = [tracks[e][s : s + length] for e, s in zip(episode, start, strict=True)]
-    return torch.from_numpy(np.stack(windows, 1))
+    return sent(np.stack(windows, 1), device)

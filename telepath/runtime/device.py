@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from telepath.errors import UserError
@@ -132,6 +133,12 @@ def half_precision(device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=HALF.read(False))
 
 
+def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A numpy array as a tensor on a device; a GPU takes it when it gets to it, and nobody waits meanwhile."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def generator_on(device: torch.device, seed: int) -> torch.Generator:
     """A source of random numbers on a device: those of a GPU are others than the CPU's."""
     return torch.Generator(device).manual_seed(seed)
@@ -155,7 +162,8 @@ def training_device(*, frames: bool) -> torch.device:
     wanted = DEVICE.read("")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{DEVICE.name}: this machine has no GPU that torch can use; unset it")
-    return torch.device("cuda" if wanted != "cpu" and (wanted or frames) and torch.cuda.is_available() else "cpu")
+    on_gpu = wanted != "cpu" and (wanted or frames) and torch.cuda.is_available()
+    return torch.device("cuda", 0) if on_gpu else CPU
 
 
 def usable_cpus() -> int:

@@ -5,8 +5,10 @@ longer than it runs. A recording starts all of them at once. It does the same ev
 memory, looks at no value, and only generators on the device draw.
 """
 
+import contextlib
+import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -39,15 +41,15 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device, generators: Sequence[torch.Generator]):
         self.device, self.generators = device, generators
+        self.apart = torch.cuda.Stream(device)
 
     def practise(self, work: Callable[[], None]) -> None:
         """On a stream of its own, as it will be recorded.
 
         Waited for to its end: others at work on the device may be given its streams, and its memory with them, next.
         """
-        apart = torch.cuda.Stream(self.device)
-        apart.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(apart):
+        self.apart.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.apart):
             work()
         torch.cuda.synchronize(self.device)
 
@@ -56,10 +58,33 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
-        # Other threads may be at work on the same device; what they do is not part of it.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
+        with _room_of_its_own(self.device):
+            try:
+                # Other threads may be at work on the same device; what they do is not part of it.
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    work()
+            except RuntimeError as error:
+                # A recording that is broken off half-way is an error of its own, which hides what broke it off.
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise error.__context__ from None
+                raise
         return graph.replay
+
+
+@contextlib.contextmanager
+def _room_of_its_own(device: torch.device) -> Iterator[None]:
+    """For a recording that shares no memory with others: cuBLAS keeps its room by stream, and all recordings have the
+    same one, so two graphs that are replayed side by side would work in it at once.
+    """
+    gc.collect()  # no graph may go while another is recorded
+    gc.disable()
+    torch.cuda.synchronize(device)
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
+        gc.enable()
 
 
 class Recorded(Generic[Given, Found]):

@@ -33,7 +33,7 @@ from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
 from telepath.episodes import Array, Episode, total_divergences, total_steps
-from telepath.runtime.device import continue_from, generator_on
+from telepath.runtime.device import continue_from, generator_on, sent
 from telepath.runtime.progress import Progress
 from telepath.runtime.resume import Scratch
 from telepath.settings import TargetSettings
@@ -186,7 +186,7 @@ class Refinement:
         """One step of the world model with its reward head, and of the behavior; now and then one of the belief net."""
         dreamer = self.agent.settings
         batch = self.replay.sample(dreamer.batch, dreamer.length, self.rng)
-        rate = gather(self.labels, batch.episode, batch.start, dreamer.length).to(self.device)
+        rate = gather(self.labels, batch.episode, batch.start, dreamer.length, self.device)
 
         def heads(states: Latent) -> Figures:
             if self.updates % self.settings.belief_every:
@@ -209,7 +209,7 @@ class Refinement:
         """A random lot of re-enacted transitions."""
         total = len(self.imagined.rate)
         chosen = self.rng.integers(0, total, min(self.settings.imagined_batch, total))
-        return self.imagined.take(torch.from_numpy(chosen).to(self.device))
+        return self.imagined.take(sent(chosen, self.device))
 
     # -- one round ----------------------------------------------------------------------------------------------------
 

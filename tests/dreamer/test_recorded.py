@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from telepath.dreamer.agent import Agent
-from telepath.dreamer.learner import INSPECTED_EVERY, optimizer_of
+from telepath.dreamer.learner import INSPECTED_EVERY, optimizer_of, resume
 from telepath.dreamer.replay import Mirror, Replay
 from telepath.dreamer.training import OnlineTraining
 from telepath.envs.rollout import seed_episodes
 from telepath.errors import Fault
+from telepath.runtime.device import continue_from
 from telepath.runtime.graphs import PRACTICE
 from telepath.settings import DreamerSettings, OnlineSettings
 from telepath.transfer.explore import Exploration
@@ -83,5 +84,26 @@ def test_a_mirror_cuts_the_windows_that_the_host_cuts(small: DreamerSettings) ->
     torch.testing.assert_close(one[:5], other[:5], rtol=0, atol=0)
 
 
-def test_an_optimiser_off_the_gpu_is_not_made_for_recording() -> None:
-    assert not optimizer_of({"weight": torch.nn.Parameter(torch.ones(1))}, 0.1).defaults["capturable"]
+def test_an_optimiser_goes_on_as_its_own_device_needs_it_whatever_device_it_stood_on() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = optimizer_of({"weight": weight}, 0.1)
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["param_groups"][0]["capturable"] = True  # as on a GPU
+    resume(optimizer, state)
+    assert not optimizer.param_groups[0]["capturable"]
+    assert optimizer.state[weight]["step"] == 1
+
+
+def test_random_numbers_go_on_where_they_were_or_with_a_seed_made_of_another_device_s() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    continue_from(generators[1], generators[0].get_state())
+    assert torch.rand(3, generator=generators[0]).equal(torch.rand(3, generator=generators[1]))
+    for state in (torch.arange(16, dtype=torch.uint8), torch.ones(16, dtype=torch.uint8)):
+        drawn = []
+        for generator in generators[:2]:
+            continue_from(generator, state)
+            drawn.append(torch.rand(3, generator=generator))
+        assert drawn[0].equal(drawn[1])
+        assert not drawn[0].equal(torch.rand(3, generator=generators[2]))
