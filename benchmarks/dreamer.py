@@ -15,14 +15,17 @@ trains all seeds of a task at once, which pays on a GPU (TELEPATH_DEVICE=cuda): 
 import argparse
 import time
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.sources import source_training
 from telepath.config import Params, load
 from telepath.envs.suite import Environment
+from telepath.evaluation.agents import BLUE, FAINT, INK
+from telepath.evaluation.figures import drawing, thousands
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
 from telepath.runtime.device import limit_threads, stream_of_its_own, training_device
@@ -119,28 +122,39 @@ def train(params: Params, task: str, seeds: list[int]) -> dict[int, pd.DataFrame
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """One row a curve in ``folder``: when it first reached its task's goal, and where it ended."""
+    """One row a curve in ``folder``, and one for the mean curve of a task's seeds (``mean``): when it first reached its
+    task's goal, and where it ended.
+    """
     rows = []
-    for path in sorted(folder.glob("*-[0-9]*.csv")):
-        task, _, seed = path.stem.rpartition("-")
-        curve = pd.read_csv(path)
-        reached = curve[curve["return"] >= GOALS[task]]
-        first = reached.iloc[0] if len(reached) else None
-        rows.append(
-            {
-                "task": task,
-                "seed": int(seed),
-                "goal": GOALS[task],
-                "minutes": None if first is None else round(first["seconds"] / 60, 1),
-                "steps": None if first is None else int(first["steps"]),
-                "updates": None if first is None else int(first["updates"]),
-                "best": curve["return"].max(),
-                "last": curve["return"].iloc[-1],
-                "all minutes": round(curve["seconds"].iloc[-1] / 60, 1),
-                "all steps": int(curve["steps"].iloc[-1]),
-            }
-        )
+    for task, goal in GOALS.items():
+        curves = {path.stem.rpartition("-")[2]: pd.read_csv(path) for path in sorted(folder.glob(f"{task}-[0-9]*.csv"))}
+        if len(curves) > 1:
+            curves["mean"] = mean_of(list(curves.values()))
+        for seed, curve in curves.items():
+            reached = curve[curve["return"] >= goal]
+            first = reached.iloc[0] if len(reached) else None
+            rows.append(
+                {
+                    "task": task,
+                    "seed": seed,
+                    "goal": goal,
+                    "minutes": None if first is None else round(first["seconds"] / 60, 1),
+                    "steps": None if first is None else int(first["steps"]),
+                    "updates": None if first is None else int(first["updates"]),
+                    "best": curve["return"].max(),
+                    "last": curve["return"].iloc[-1],
+                    "all minutes": round(curve["seconds"].iloc[-1] / 60, 1),
+                    "all steps": int(curve["steps"].iloc[-1]),
+                }
+            )
     return pd.DataFrame(rows).astype({"steps": "Int64", "updates": "Int64"})
+
+
+def mean_of(curves: list[pd.DataFrame]) -> pd.DataFrame:
+    """Their means at equal updates, as far as all of them go."""
+    together = pd.concat(curves).groupby("updates")
+    means = together.mean()[together.size() == len(curves)]
+    return means.round(1).reset_index()
 
 
 def published(folder: Path, params: Params) -> pd.DataFrame:
@@ -174,27 +188,36 @@ def reach(curve: pd.DataFrame) -> int:
 
 
 def draw(folder: Path, path: Path, params: Params) -> None:
-    """Return against frames, a panel a task and a line a seed, with the published figures as marks."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    curves = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*-[0-9]*.csv"))}
-    tasks = [task for task in GOALS if any(name.startswith(task) for name in curves)]
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.2), squeeze=False, layout="constrained")
-    for panel, task in zip(axes[0], tasks, strict=True):
-        for name, curve in curves.items():
-            if name.startswith(task):
-                frames = in_frames(curve, params, task)["frames"] / 1000
-                panel.plot(frames, curve["return"], label=f"seed {name.rpartition('-')[2]}")
-        for (name, points), mark in zip(PUBLISHED.get(task, {}).items(), "os", strict=False):
-            panel.plot([at / 1000 for at in points], list(points.values()), mark, color="0.4", label=name)
-        panel.axhline(GOALS[task], color="0.6", linewidth=0.8)
-        panel.set(title=task, xlabel="thousand frames", xlim=(0, None), ylim=(0, 1000))
-        panel.legend(frameon=False)
-    axes[0, 0].set_ylabel("true return")
-    figure.savefig(path, dpi=120)
+    """Return against frames, a panel a task and a line a seed, their mean, the goal, and published figures as marks."""
+    curves = {task: [pd.read_csv(file) for file in sorted(folder.glob(f"{task}-[0-9]*.csv"))] for task in GOALS}
+    shown = {task: runs for task, runs in curves.items() if runs}
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with drawing(path, 2.3 * lines + 0.9) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for axis in axes.flat[len(shown) :]:
+            axis.set_axis_off()
+        for axis, (task, runs) in zip(axes.flat, shown.items(), strict=False):
+            for run in runs:
+                axis.plot(in_frames(run, params, task)["frames"], run["return"], color=FAINT, label="one seed")
+            mean = in_frames(mean_of(runs), params, task)
+            axis.plot(mean["frames"], mean["return"], color=BLUE, label="mean of the seeds")
+            for (name, points), mark in zip(PUBLISHED.get(task, {}).items(), "os", strict=False):
+                axis.plot(list(points), list(points.values()), mark, color=INK, label=name)
+            axis.axhline(GOALS[task], color=INK, linestyle=":", label="goal")
+            axis.set_title(task, fontsize=10)
+            axis.set(xlim=(0, None), ylim=(0, 1000))
+            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            thousands(axis.xaxis)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("true return")
+        # The lowest of every column.
+        for axis in axes.flat[len(shown) - columns : len(shown)]:
+            axis.set_xlabel("simulator frames")
+        named: dict[str, Any] = {}
+        for axis in axes.flat:
+            named |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
 
 
 def main() -> None:

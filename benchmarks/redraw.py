@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import dtw, labelling, table, updates
+from benchmarks import dreamer, dtw, labelling, table, updates
+from telepath.config import load
 
 
 def rows(path: Path) -> list[dict[Any, Any]]:
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = rows(measured / "labelling-scale.csv")
     labelling.draw(rows(measured / "labelling.csv"), sizes, measured / "labelling.png")
     updates.draw(pd.read_csv(measured / "updates.csv"), measured / "updates.png")
+    dreamer.draw(measured / "dreamer", measured / "dreamer" / "curves.png", load(Path("params.yaml")))
     table.draw(pd.read_csv(grid / "rounds.csv"), pd.read_csv(grid / "results.csv"), grid / "curves.png")
 
 

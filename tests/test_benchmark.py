@@ -140,20 +140,27 @@ def test_what_is_committed_can_be_drawn_again(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for name in names:
             shutil.copy(grid_module.ROOT / "reports" / folder / name, tmp_path / folder)
+    curves = grid_module.ROOT / "reports" / "benchmarks" / "dreamer"
+    shutil.copytree(curves, tmp_path / "benchmarks" / "dreamer", ignore=shutil.ignore_patterns("*.png"))
     redraw.main(["--measured", str(tmp_path / "benchmarks"), "--grid", str(tmp_path / "benchmark")])
-    drawn = {path.name: struct.unpack(">I", path.read_bytes()[16:20])[0] for path in tmp_path.rglob("*.png")}
-    assert drawn == dict.fromkeys(("curves.png", "dtw.png", "labelling.png", "updates.png"), 1280)
+    drawn = {
+        path.relative_to(tmp_path).as_posix(): struct.unpack(">I", path.read_bytes()[16:20])[0]
+        for path in tmp_path.rglob("*.png")
+    }
+    measured = [f"benchmarks/{name}.png" for name in ("dreamer/curves", "dtw", "labelling", "updates")]
+    assert drawn == dict.fromkeys(["benchmark/curves.png", *measured], 1280)
 
 
 def test_time_to_return_is_the_first_judgement_at_the_goal(tmp_path: Path) -> None:
     header = "seconds,steps,updates,return\n"
     (tmp_path / "walker-walk-0.csv").write_text(header + "60,100,250,799\n120,200,500,801\n180,300,750,790\n")
-    (tmp_path / "walker-walk-1.csv").write_text(header + "60,100,250,10\n")
-    table = dreamer.summary(tmp_path)
-    assert table["minutes"].tolist()[0] == 2.0
-    assert table["steps"].tolist()[0] == 200
-    assert table[["best", "last"]].to_numpy().tolist() == [[801, 790], [10, 10]]
-    assert table[["minutes", "steps", "updates"]].iloc[1].isna().all()
+    (tmp_path / "walker-walk-1.csv").write_text(header + "120,100,250,811\n")
+    (tmp_path / "cheetah-run-5.csv").write_text(header + "60,100,250,10\n")
+    table = dreamer.summary(tmp_path).set_index(["task", "seed"])
+    assert table.index.tolist() == [("walker-walk", seed) for seed in ("0", "1", "mean")] + [("cheetah-run", "5")]
+    assert table[["minutes", "steps"]].to_numpy().tolist()[:3] == [[2.0, 200], [2.0, 100], [1.5, 100]]
+    assert table[["best", "last"]].to_numpy().tolist() == [[801, 790], [811, 811], [805, 805], [10, 10]]
+    assert table[["minutes", "steps", "updates"]].iloc[3].isna().all()
 
 
 def test_the_published_figures_stand_beside_ours_at_equal_frames(tmp_path: Path, params: Params) -> None:
