@@ -15,17 +15,16 @@ trains all seeds of a task at once, which pays on a GPU (TELEPATH_DEVICE=cuda): 
 import argparse
 import time
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
+from benchmarks.panels import return_panels
 from benchmarks.sources import source_training
 from telepath.config import Params, load
 from telepath.envs.suite import Environment
 from telepath.evaluation.agents import BLUE, FAINT, INK
-from telepath.evaluation.figures import drawing, thousands
 from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
 from telepath.runtime.device import limit_threads, stream_of_its_own, training_device
@@ -191,33 +190,15 @@ def draw(folder: Path, path: Path, params: Params) -> None:
     """Return against frames, a panel a task and a line a seed, their mean, the goal, and published figures as marks."""
     curves = {task: [pd.read_csv(file) for file in sorted(folder.glob(f"{task}-[0-9]*.csv"))] for task in GOALS}
     shown = {task: runs for task, runs in curves.items() if runs}
-    columns = min(3, len(shown))
-    lines = -(-len(shown) // columns)
-    with drawing(path, 2.3 * lines + 0.9) as figure:
-        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for axis in axes.flat[len(shown) :]:
-            axis.set_axis_off()
-        for axis, (task, runs) in zip(axes.flat, shown.items(), strict=False):
+    with return_panels(path, list(shown), "simulator frames", 5) as panels:
+        for panel, (task, runs) in zip(panels, shown.items(), strict=True):
             for run in runs:
-                axis.plot(in_frames(run, params, task)["frames"], run["return"], color=FAINT, label="one seed")
+                panel.plot(in_frames(run, params, task)["frames"], run["return"], color=FAINT, label="one seed")
             mean = in_frames(mean_of(runs), params, task)
-            axis.plot(mean["frames"], mean["return"], color=BLUE, label="mean of the seeds")
+            panel.plot(mean["frames"], mean["return"], color=BLUE, label="mean of the seeds")
             for (name, points), mark in zip(PUBLISHED.get(task, {}).items(), "os", strict=False):
-                axis.plot(list(points), list(points.values()), mark, color=INK, label=name)
-            axis.axhline(GOALS[task], color=INK, linestyle=":", label="goal")
-            axis.set_title(task, fontsize=10)
-            axis.set(xlim=(0, None), ylim=(0, 1000))
-            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            thousands(axis.xaxis)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("true return")
-        # The lowest of every column.
-        for axis in axes.flat[len(shown) - columns : len(shown)]:
-            axis.set_xlabel("simulator frames")
-        named: dict[str, Any] = {}
-        for axis in axes.flat:
-            named |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
+                panel.plot(list(points), list(points.values()), mark, color=INK, label=name)
+            panel.axhline(GOALS[task], color=INK, linestyle=":", label="goal")
 
 
 def main() -> None:

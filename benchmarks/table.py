@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
 from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS
+from benchmarks.panels import return_panels
 from telepath.evaluation.agents import BLUE, COLOURS, VERMILION
-from telepath.evaluation.figures import drawing, thousands
 from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
 
 FOLDER = Path(__file__).resolve().parent.parent / "reports" / "benchmark"
@@ -176,37 +175,19 @@ def share_of(true: "pd.Series[bool]") -> str:
 
 def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """True return of every round against target steps, a panel a task and gap; those without rounds as levels."""
-    panels = list(diary.groupby(["task", "gap"], sort=False))
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    with drawing(path, 2.3 * lines + 0.9) as figure:
-        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_axis_off()
-        for axis, ((task, gap), runs) in zip(axes.flat, panels, strict=False):
+    shown = list(diary.groupby(["task", "gap"], sort=False))
+    with return_panels(path, [f"{task}\n{gap}" for (task, gap), _ in shown], "target steps", 3) as panels:
+        for panel, ((task, gap), runs) in zip(panels, shown, strict=True):
             here = table[(table["task"] == task) & (table["gap"] == gap)]
             for (setting, _), run in runs.groupby(["setting", "seed"], sort=False):
                 colour, line = STYLES[str(setting)]
-                axis.plot(run["steps"], run["return"], line, color=colour, markersize=4, label=COLUMNS[str(setting)])
+                panel.plot(run["steps"], run["return"], line, color=colour, markersize=4, label=COLUMNS[str(setting)])
                 shipped = run[run["shipped"] == 1]
-                (star,) = axis.plot(shipped["steps"], shipped["return"], "*", color=colour, label="shipped", zorder=5)
+                (star,) = panel.plot(shipped["steps"], shipped["return"], "*", color=colour, label="shipped", zorder=5)
                 star.set(markersize=13, markeredgecolor="white")
             for agent, style in LEVELS.items():
                 level = here[here["agent"] == agent]["return"].mean()
-                axis.axhline(level, color=COLOURS[agent], linestyle=style, label=COLUMNS[agent], zorder=1.5)
-            axis.set_title(f"{task}\n{gap}", fontsize=10)
-            axis.set(xlim=(0, None), ylim=(0, 1000))
-            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            thousands(axis.xaxis)
-        for axis in axes[:, 0]:
-            axis.set_ylabel("true return")
-        # The lowest of every column.
-        for axis in axes.flat[len(panels) - columns : len(panels)]:
-            axis.set_xlabel("target steps")
-        named: dict[str, Any] = {}
-        for axis in axes.flat:
-            named |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
+                panel.axhline(level, color=COLOURS[agent], linestyle=style, label=COLUMNS[agent], zorder=1.5)
 
 
 def main() -> None:
