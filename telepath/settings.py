@@ -274,8 +274,9 @@ class TargetSettings(Settings):
 
     The first of the ``rounds`` are the source agent's own, if there is one, without updates. After ``first_updates``
     the actor explores: the episodes of a round are spread over its updates, one in ``belief_every`` of which also
-    trains the belief net, and at its end ``realign`` segments are re-enacted anew. ``finalists`` of the rounds'
-    policies are rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
+    trains the belief net, and at its end ``realign`` segments are re-enacted anew. What is judged are running averages
+    of all weights, which each update moves by ``average_rate`` of the way. ``finalists`` of the rounds' policies are
+    rolled out ``final_episodes`` times more; the inferred return decides which is shipped.
 
     ``imagined_weight``: of ``imagined_batch`` labels on imagined latents against those on the replay; they are those of
     re-enactments and of ``frames`` source frames that the belief net places.
@@ -283,6 +284,7 @@ class TargetSettings(Settings):
 
     rounds: Count
     first_updates: Count
+    average_rate: Annotated[float, Field(gt=0, le=1)]
     realign: CountOrNone
     belief_every: Count
     imagined_weight: NonNegative

@@ -1,10 +1,11 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
 It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
-the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged;
-what the labels say of it is the round's score. Then some re-enactments are searched anew. When all rounds are over the
-best are rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, unless
-another is clearly better.
+the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged: of
+running averages of all weights, since from one update to the next a policy forgets and relearns. What the labels say of
+it is the round's score. Then some re-enactments are searched anew. When all rounds are over the best are rolled out
+again, and the one whose inferred return is highest is shipped; the source agent's own, unless another is clearly
+better.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -26,6 +27,7 @@ from telepath.alignment.belief import BeliefLearner
 from telepath.alignment.labeller import Labeller, ReplayLabels
 from telepath.alignment.reenact import Alignments, Reenactor
 from telepath.dreamer.agent import Agent
+from telepath.dreamer.average import RunningAverage
 from telepath.dreamer.behavior import Behavior, Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
 from telepath.dreamer.replay import Lesson, Recency, Replay, gather
@@ -134,6 +136,7 @@ class Refinement:
                 agent.model, agent.behavior, self.reward, dreamer, seed, Horizon.at(dreamer, horizon, ratio)
             ),
         )
+        self.steady, self.steady_reward = RunningAverage(agent), RunningAverage(self.reward)
         self.given = known.agents(ratio)
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
         self.replay = Replay(exploration, Recency.of(dreamer, ratio), self.device)
@@ -174,7 +177,7 @@ class Refinement:
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
             given = self.given[len(self.rounds) :]
-            self.finish_round(given[0] if given else self.agent)
+            self.finish_round(given[0] if given else self.steady.average)
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -196,6 +199,10 @@ class Refinement:
         figures = self.learner.update(Lesson(batch, rate, self.imagined_labels()), heads)
         self.losses |= {name: figures[name] for name in self.losses if name in figures}
         self.updates += 1
+        # What the first updates made is not worth remembering.
+        share = self.settings.average_rate if self.updates > self.settings.first_updates else 1
+        self.steady.follow(share)
+        self.steady_reward.follow(share)
         return figures | self.losses
 
     def _reward_loss(self, latent: Latent, lesson: Lesson) -> tuple[Tensor, Figures]:
@@ -230,7 +237,7 @@ class Refinement:
 
     def finish_round(self, agent: Agent) -> None:
         """Keep the agent of this round, see what it does, and label that."""
-        self.snapshots.append(Snapshot(copy_of(agent), agent.pace, copy_of(self.reward)))
+        self.snapshots.append(Snapshot(copy_of(agent), agent.pace, copy_of(self.steady_reward.average)))
         due = self.explored + (len(self.rounds) + 1) * self.episodes_per_round
         played = []
         while len(self.replay) < due:
@@ -390,6 +397,8 @@ class Refinement:
         return {
             "agent": dict(self.agent.state_dict()),
             "reward": dict(self.reward.state_dict()),
+            "steady": dict(self.steady.average.state_dict()),
+            "steady_reward": dict(self.steady_reward.average.state_dict()),
             "learner": self.learner.state(),
             "belief": self.belief.state(),
             "generator": self.generator.get_state(),
@@ -408,6 +417,8 @@ class Refinement:
         """Take up ``state()``."""
         self.agent.load_state_dict(state["agent"])
         self.reward.load_state_dict(state["reward"])
+        self.steady.average.load_state_dict(state["steady"])
+        self.steady_reward.average.load_state_dict(state["steady_reward"])
         self.learner.restore(state["learner"])
         self.belief.restore(state["belief"])
         continue_from(self.generator, state["generator"])

@@ -293,6 +293,32 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
         assert torch.equal(one, other)
 
 
+def test_what_is_judged_is_the_running_average_of_all_weights(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = 0.25
+    tiny = tiny.model_copy(update={"target": tiny.target.model_copy(update={"average_rate": rate})})
+    refinement = Transfer(tiny).refinement()
+    update, expected = refinement.update, {}
+    names = {"agent": ["model.encoder.0.weight", "behavior.actor.net.0.weight"], "reward": ["net.0.weight"]}
+
+    def now(part: str, name: str) -> torch.Tensor:
+        return getattr(refinement, part).state_dict()[name].clone()
+
+    def watched() -> Any:
+        figures = update()
+        for part, name in ((part, name) for part, many in names.items() for name in many):
+            before = expected.get((part, name), now(part, name))
+            share = rate if refinement.updates > tiny.target.first_updates else 1.0
+            expected[part, name] = before + share * (now(part, name) - before)
+        return figures
+
+    monkeypatch.setattr(refinement, "update", watched)
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    last = refinement.snapshots[-1]
+    for (part, name), weights in expected.items():
+        torch.testing.assert_close(getattr(last, part)[name], weights)
+    assert not torch.equal(expected["reward", "net.0.weight"], refinement.learner.model.parameters["head.net.0.weight"])
+
+
 def test_three_lucky_rounds_do_not_keep_what_was_given_from_the_final(tiny: Params) -> None:
     torch.manual_seed(7)
     refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))

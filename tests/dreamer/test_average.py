@@ -1,0 +1,41 @@
+import torch
+from torch import nn
+
+from telepath.dreamer.average import RunningAverage
+
+
+class Counter(nn.Module):
+    """A weight and a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.register_buffer("seen", torch.zeros(()))
+
+
+def test_the_average_goes_a_share_of_the_way_and_the_module_is_left_alone() -> None:
+    module = Counter()
+    steady = RunningAverage(module)
+    with torch.no_grad():
+        module.weight += 4
+        module.seen += 8
+    steady.follow(0.25)
+    assert steady.average.weight.tolist() == [1, 1]
+    assert float(steady.average.get_buffer("seen")) == 2
+    steady.follow(0.25)
+    assert steady.average.weight.tolist() == [1.75, 1.75]
+    assert module.weight.tolist() == [4, 4]
+    assert module.weight.requires_grad
+    assert not steady.average.weight.requires_grad
+
+
+def test_at_a_rate_of_one_the_weights_are_taken_over_whole() -> None:
+    module = Counter()
+    steady = RunningAverage(module)
+    with torch.no_grad():
+        module.weight += 1e30  # 0 + 1 * (x - 0) would do, a difference of large numbers would not
+    steady.follow(1)
+    with torch.no_grad():
+        module.weight.fill_(0.1)
+    steady.follow(1)
+    assert torch.equal(steady.average.weight, module.weight)
