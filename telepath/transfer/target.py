@@ -1,11 +1,11 @@
 """The target policy: trained in the target model's imagination on inferred reward, refined round by round.
 
 It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
-the round's updates of world model, reward, belief and behavior. The last one is that of the policy as it is judged: of
-running averages of all weights, since from one update to the next a policy forgets and relearns. What the labels say of
-it is the round's score. Then some re-enactments are searched anew. When all rounds are over the best are rolled out
-again, and the one whose inferred return is highest is shipped; the source agent's own, unless another is clearly
-better.
+the round's updates of world model, reward, belief and behavior. The last one is without most of its noise; what the
+labels say of it is the round's score. Then some re-enactments are searched anew. When all rounds are over the best are
+rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, unless another is
+clearly better. What is kept of a round are running averages of all weights: from one update to the next a policy
+forgets and relearns. Who collects is the agent as it is, so that the model sees what it does now.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -177,7 +177,10 @@ class Refinement:
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
             given = self.given[len(self.rounds) :]
-            self.finish_round(given[0] if given else self.steady.average)
+            if given:
+                self.finish_round(given[0], given[0])
+            else:
+                self.finish_round(self.agent, self.steady.average)
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -235,9 +238,9 @@ class Refinement:
         if done < self.explorers and self.updates - begin >= (done + 1) * (end - begin) / self.episodes_per_round:
             self.remember(*self.roll_out(self.agent.explorer(seed=self._seed())))
 
-    def finish_round(self, agent: Agent) -> None:
-        """Keep the agent of this round, see what it does, and label that."""
-        self.snapshots.append(Snapshot(copy_of(agent), agent.pace, copy_of(self.steady_reward.average)))
+    def finish_round(self, agent: Agent, kept: Agent) -> None:
+        """Keep what is ``kept`` of this round, see what its ``agent`` does, and label that."""
+        self.snapshots.append(Snapshot(copy_of(kept), kept.pace, copy_of(self.steady_reward.average)))
         due = self.explored + (len(self.rounds) + 1) * self.episodes_per_round
         played = []
         while len(self.replay) < due:

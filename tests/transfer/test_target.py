@@ -293,7 +293,9 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
         assert torch.equal(one, other)
 
 
-def test_what_is_judged_is_the_running_average_of_all_weights(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_a_round_is_the_running_average_of_all_weights(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rate = 0.25
     tiny = tiny.model_copy(update={"target": tiny.target.model_copy(update={"average_rate": rate})})
     refinement = Transfer(tiny).refinement()
