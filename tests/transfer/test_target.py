@@ -448,10 +448,11 @@ def test_an_update_of_the_refinement_can_be_recorded_with_new_labels_each_time(t
     for each in (None, recorder):
         torch.manual_seed(0)
         refinement = doubled(Transfer(tiny).refinement())
-        refinement.belief.net.double()
+        for module in (refinement.belief.net, refinement.steady.average, refinement.steady_reward.average):
+            module.double()
         refinement.imagined = Labelled(*(part.double() for part in refinement.imagined))
         told.append(updated(refinement, PRACTICE + 9, each))
-        agents.append(refinement.agent.state_dict() | refinement.belief.net.state_dict())
+        agents.append(refinement.steady.average.state_dict() | refinement.belief.net.state_dict())
     assert recorder.plays > 5
     assert told[0] == told[1]
     assert len({figures["reward"] for figures in told[0]}) == PRACTICE + 9
