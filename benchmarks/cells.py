@@ -9,6 +9,9 @@ SETTINGS = ("with source agent", "trajectories only")
 RATES = {"ball_in_cup-catch": (6, 3), "walker-walk": (3, 1), "cheetah-run": (4, 2)}
 """Action repeat of source and target in the gap of rates."""
 
+RATIOS = {"ball_in_cup-catch": 0.6}
+"""Updates a target step where the preset is made for the minutes of a default run: a cell has a quarter of an hour."""
+
 GRAVITY = {"walker-walk": 1.5}
 """Where twice the gravity is more than the task allows."""
 
@@ -53,6 +56,8 @@ class Cell(NamedTuple):
             "seed.source": self.seed,
             "seed.target": self.seed,
         }
+        if self.task in RATIOS:
+            changed[f"tasks.{self.task}.refine_ratio"] = RATIOS[self.task]
         if "mass" in self.gap:
             changed["gap.mass"] = float(self.gap.rpartition(" ")[2])
         elif self.gap == "gravity":

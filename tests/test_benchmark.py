@@ -58,7 +58,7 @@ def test_a_cell_is_a_gap_that_applies(cell: Cell) -> None:
 
 def finished(seed: int, setting: str, telepath: float, true: list[float], **more: Any) -> dict[str, Any]:
     steps = [
-        {"round": n, "steps": 10 * n, "inferred_return": value, "return": value, "shipped": int(n == 1)}
+        {"round": n, "steps": 10 * n, "inferred_return": value, "score": value, "return": value, "shipped": int(n == 1)}
         for n, value in enumerate(true)
     ]
     returns = {"source": [800.0, 800.0], "telepath": [telepath, telepath]}

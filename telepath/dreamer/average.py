@@ -16,17 +16,24 @@ class RunningAverage(Generic[Module]):
     relearns something else. The average stands in the middle.
     """
 
-    def __init__(self, module: Module):
-        self.module = module
+    def __init__(self, module: Module, rate: float, begin: int):
+        """rate: the share (0 to 1) of the way to the module that each update goes; begin: updates that are not worth
+        remembering.
+        """
+        self.module, self.rate, self.begin = module, rate, begin
         self.average: Module = copy.deepcopy(module).requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self, rate: float) -> None:
-        """Move every weight and buffer by ``rate`` (0 to 1) of its distance towards the module's; 1 takes them over."""
-        if rate == 1:
+    def follow(self, updates: int) -> None:
+        """Move every weight and buffer towards the module's, which has had so many ``updates`` by now."""
+        if updates <= self.begin or self.rate == 1:
             torch._foreach_copy_(tensors(self.average), tensors(self.module))
         else:
-            torch._foreach_lerp_(tensors(self.average), tensors(self.module), rate)
+            torch._foreach_lerp_(tensors(self.average), tensors(self.module), self.rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the average's weights and buffers as they are now."""
+        return {name: value.clone() for name, value in self.average.state_dict().items()}
 
 
 def tensors(module: nn.Module) -> list[Tensor]:

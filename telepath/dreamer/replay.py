@@ -43,18 +43,26 @@ class Lesson(NamedTuple):
         return 1 - self.batch.is_first
 
 
-class Recency(NamedTuple):
-    """A share of the windows comes from the last ``steps`` alone, in whole episodes: models must be right where the
-    policy goes now.
+class Selection(NamedTuple):
+    """Which windows a batch has more of than chance would give it.
+
+    The share ``recent`` comes from the last ``recent_steps`` alone, in whole episodes: models must be right where the
+    policy goes now. The share ``beginnings`` begins where an episode does: what happens there once decides many a task,
+    and is forgotten among what follows.
     """
 
-    share: float
-    steps: int
+    recent: float = 0.0
+    recent_steps: int = 0
+    beginnings: float = 0.0
 
     @staticmethod
-    def of(settings: DreamerSettings, rate_ratio: float = 1.0) -> "Recency":
+    def of(settings: DreamerSettings, rate_ratio: float = 1.0, beginnings: float = 0.0) -> "Selection":
         """As the settings have it, where ``rate_ratio`` steps last as long as one of theirs: the same in seconds."""
-        return Recency(settings.recent, round(settings.recent_steps * rate_ratio))
+        return Selection(settings.recent, round(settings.recent_steps * rate_ratio), beginnings)
+
+
+UNIFORM = Selection()
+"""As chance has it."""
 
 
 class Mirror:
@@ -94,11 +102,11 @@ class Replay:
     def __init__(
         self,
         episodes: list[Episode] | None = None,
-        recency: Recency | None = None,
+        selection: Selection = UNIFORM,
         device: torch.device = CPU,
     ):
         """``device``: where batches are to lie; a GPU holds all records a second time."""
-        self.recency, self.device = recency, device
+        self.selection, self.device = selection, device
         self.mirror = None if device.type == "cpu" else Mirror(device)
         self.episodes: list[Episode] = []
         for episode in episodes or []:
@@ -137,9 +145,10 @@ class Replay:
             self.add(Episode(*record))
 
     def windows(self, batch: int, length: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Choose ``batch`` windows: episode (B,) by length and recency, start (B,) uniform but for the borders.
+        """Choose ``batch`` windows: episode (B,) by length and recency, start (B,) at the episode's beginning or
+        uniform but for the borders.
 
-        A start is drawn as if windows might hang over either end by half their length and is then moved inside,
+        Such a start is drawn as if windows might hang over either end by half their length and is then moved inside,
         so that an episode's first and last records are seen about as often as those in its middle.
         """
         lengths = np.array([len(episode) for episode in self.episodes])
@@ -151,14 +160,15 @@ class Replay:
                 f"gap: no episode is as long as a window of {length} records; {longest}; choose a milder one"
             )
         chance = usable / usable.sum()
-        if self.recency is not None:
-            since = lengths[::-1].cumsum()[::-1] - lengths  # records that came after an episode
-            late = np.where(since < self.recency.steps, usable, 0)
-            if late.any():
-                chance = (1 - self.recency.share) * chance + self.recency.share * late / late.sum()
+        recent, recent_steps, beginnings = self.selection
+        since = lengths[::-1].cumsum()[::-1] - lengths  # records that came after an episode
+        late = np.where(since < recent_steps, usable, 0)
+        if late.any():
+            chance = (1 - recent) * chance + recent * late / late.sum()
         chosen = rng.choice(len(lengths), batch, p=chance)
         room = lengths[chosen] - length
         start = np.floor(rng.random(batch) * (room + length) - length / 2).astype(np.int64)
+        start[: round(beginnings * batch)] = 0
         return chosen, np.clip(start, 0, room)
 
     def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:

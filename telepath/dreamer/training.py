@@ -15,7 +15,7 @@ import torch
 from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
-from telepath.dreamer.replay import Batch, Lesson, Recency, Replay
+from telepath.dreamer.replay import Batch, Lesson, Replay, Selection
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
@@ -77,7 +77,7 @@ class OnlineTraining:
             ModelLearner(self.agent.model, dreamer, self.generator, head=self.reward, head_loss=self._reward_loss),
             BehaviorLearner(self.agent.model, self.agent.behavior, self.reward, dreamer, seed, ahead),
         )
-        self.replay = Replay(episodes, Recency.of(dreamer, rate_ratio), device)
+        self.replay = Replay(episodes, Selection.of(dreamer, rate_ratio), device)
         self.agent.model.fit_units(self.replay.observations())
         self.seed_episodes, self.seed_steps = len(episodes), self.replay.steps
         if self.collect_budget < self.seed_steps:

@@ -35,7 +35,7 @@ FACTS = {
 WORDS = ("agent", "stage", "made", "settings", "commit")
 """Columns that hold no numbers."""
 
-GAPS = ("final_score", "inferred_return", "low", "high")
+GAPS = ("final_score", "inferred_return", "imagined_return", "score", "low", "high")
 """Columns that may have gaps."""
 
 
@@ -285,7 +285,7 @@ def read_evidence(
         read_returns(pada_returns, []),
     ]
     rounds = read_table(evaluation / "rounds.csv", ("round", "steps", "return", "low", "high", "divergences"))
-    known = read_table(diary, ("round", "steps", "updates", "inferred_return", "final_score", "shipped"))
+    known = read_table(diary, ("round", "steps", "updates", "inferred_return", "score", "final_score", "shipped"))
     if sorted(rounds["round"]) != list(range(len(known))) or sorted(known["round"]) != list(range(len(known))):
         raise UserError(f"{evaluation / 'rounds.csv'}: has other rounds than {diary}; {MEND}")
     told = read_facts(facts)

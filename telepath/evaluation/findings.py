@@ -144,7 +144,7 @@ def return_metrics(intervals: dict[str, Interval]) -> Metrics:
 
 
 def reward_metrics(evidence: Evidence, labels: Mapping[str, float | None]) -> Metrics:
-    """How good labels, reward model, alignments and the choice by inferred return are.
+    """How good labels, reward model, alignments and the choice by the rounds' scores are.
 
     Of the policies' correlations the lowest: over all records together, that one policy is paid and another is not
     would count as a success of the labels.
@@ -156,7 +156,7 @@ def reward_metrics(evidence: Evidence, labels: Mapping[str, float | None]) -> Me
         "reward_model_correlation": correlation(held["true"], held["predicted"]),
         "alignment_cost_median": float(np.median(found.cost)),
         "aligned_share": float(np.mean(found.cost < found.tau)),
-        "selection_correlation": correlation(both["inferred_return"].to_numpy(), both["return"].to_numpy()),
+        "selection_correlation": correlation(both["score"].to_numpy(), both["return"].to_numpy()),
     }
 
 

@@ -431,7 +431,7 @@ def shipped(findings: Findings, evidence: Evidence, params: Params) -> str:
         f"Round {choice.shipped} of {choice.rounds}, counted from 0. When the {len(finals)} finalists were rolled out "
         f"again, {inferred}. Its true return is {choice.shipped_return:.0f} over the first "
         f"{params.evaluate.curve_episodes} episodes. "
-        f"{judgement}. Over all rounds, inferred and true return correlate {number(selection)}." + given
+        f"{judgement}. Over all rounds, score and true return correlate {number(selection)}." + given
     )
 
 

@@ -127,7 +127,7 @@ def remarks_on_choice(findings: Findings, evidence: Evidence) -> Iterator[str]:
             f"10 % under round {choice.best} with {choice.best_return:.0f}."
         )
     if selection is not None and selection < GOOD_CORRELATION:
-        yield f"Over the rounds, inferred and true return correlate {selection:.2f}: the choice is chancy."
+        yield f"Over the rounds, score and true return correlate {selection:.2f}: the choice is chancy."
     true = evidence.rounds.sort_values("round")["return"].to_numpy()
     lowest = true[-max(1, len(true) // 3) :].min()
     if lowest < GOOD_TRANSFER * true.max():

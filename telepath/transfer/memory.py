@@ -110,9 +110,9 @@ def networks(params: Params, observation_dim: int, action_dim: int) -> Shares:
         "dreamer.deter": TRAINED * FLOAT * cell,
         "dreamer.hidden": TRAINED * FLOAT * (heads + members * head),
         "belief.hidden": TRAINED * FLOAT * belief.hidden * (feature + ends + 4 * belief.hidden),
-        # The agent of every round is kept, without gradient and moments, and the running average of all updates.
-        "target.rounds x dreamer.deter": FLOAT * (params.target.rounds + 1) * cell,
-        "target.rounds x dreamer.hidden": FLOAT * (params.target.rounds + 1) * heads,
+        # The agent of every round is kept, without gradient and moments, the running average, and its best so far.
+        "target.rounds x dreamer.deter": FLOAT * (params.target.rounds + 2) * cell,
+        "target.rounds x dreamer.hidden": FLOAT * (params.target.rounds + 2) * heads,
     }
 
 
@@ -126,7 +126,7 @@ def convolving(params: Params) -> Shares:
     weights = kernels + maps[-1] * (size.hidden + size.deter + size.stoch)
     return {
         "dreamer.cnn_depth": (TRAINED + COPIES) * FLOAT * weights,
-        "target.rounds x dreamer.cnn_depth": FLOAT * (params.target.rounds + 1) * weights,
+        "target.rounds x dreamer.cnn_depth": FLOAT * (params.target.rounds + 2) * weights,
         "frames of dreamer.batch x length": FLOAT * TRACES * PIXELS * size.batch * size.length,
         "dreamer.cnn_depth x batch x length": FLOAT * MAPS * sum(maps[1:]) * size.batch * size.length,
     }

@@ -2,10 +2,11 @@
 
 It is the source's own training, paid with labels: the episodes of a round are the actor's as it explores, spread over
 the round's updates of world model, reward, belief and behavior. The last one is without most of its noise; what the
-labels say of it is the round's score. Then some re-enactments are searched anew. When all rounds are over the best are
-rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, unless another is
-clearly better. What is kept of a round are running averages of all weights: from one update to the next a policy
-forgets and relearns. Who collects is the agent as it is, so that the model sees what it does now.
+labels say of it is one half of the round's score. Then some re-enactments are searched anew. When all rounds are over
+the best are rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, whose
+rounds count with all of their episodes, unless another is clearly better. What is kept of a round are running averages
+of all weights, as they were when they did best in imagination, the other half of the score: from one update to the next
+a policy forgets and relearns. Who collects is the agent as it is, so that the model sees what it does now.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -30,7 +31,7 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.average import RunningAverage
 from telepath.dreamer.behavior import Behavior, Horizon, RewardHead
 from telepath.dreamer.learner import BehaviorLearner, Figures, Learner, ModelLearner
-from telepath.dreamer.replay import Lesson, Recency, Replay, gather
+from telepath.dreamer.replay import Lesson, Replay, Selection, gather
 from telepath.dreamer.rssm import Latent
 from telepath.envs.rollout import Policy, rollout
 from telepath.envs.suite import Environment
@@ -43,6 +44,7 @@ from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import Labelled, label_loss
+from telepath.transfer.trial import imagined_rates
 
 Weights = dict[str, Tensor]
 
@@ -53,27 +55,41 @@ def copy_of(module: nn.Module) -> Weights:
 
 
 class Snapshot(NamedTuple):
-    """What a round did: its agent's weights and pace, and the reward head's weights."""
+    """What is kept of a round: its agent's weights and pace, the reward head's weights, and the return that the two
+    imagine of it; not a number of what was given.
+    """
 
     agent: Weights
     pace: int
     reward: Weights
+    imagined_return: float = math.nan
 
 
 class Round(NamedTuple):
     """One row of the diary: what is known of a round without the true reward.
 
     steps, updates and divergences of the target's simulator are counted from the beginning, exploration included.
+    inferred_return: of the round's last episode, imagined_return: of what is kept.
     """
 
     steps: int
     updates: int
     divergences: int
     inferred_return: float
+    imagined_return: float
     confidence: float
     alignment_cost: float
     reward_loss: float
     belief_loss: float
+
+    @property
+    def score(self) -> float:
+        """What finalists are chosen by: the mean of what the labels say of an episode and what its model imagines.
+
+        Of one episode the labels know little, and a young model flatters.
+        """
+        given = math.isnan(self.imagined_return)
+        return self.inferred_return if given else (self.inferred_return + self.imagined_return) / 2
 
 
 def choose(returns: Mapping[int, Array], given: int) -> int:
@@ -136,16 +152,18 @@ class Refinement:
                 agent.model, agent.behavior, self.reward, dreamer, seed, Horizon.at(dreamer, horizon, ratio)
             ),
         )
-        self.steady, self.steady_reward = RunningAverage(agent), RunningAverage(self.reward)
+        self.steady = RunningAverage(agent, settings.average_rate, settings.first_updates)
+        self.steady_reward = RunningAverage(self.reward, settings.average_rate, settings.first_updates)
         self.given = known.agents(ratio)
         self.episodes_per_round = episodes_per_round(steps, environment.episode_steps, settings)
-        self.replay = Replay(exploration, Recency.of(dreamer, ratio), self.device)
+        self.replay = Replay(exploration, Selection.of(dreamer, ratio, settings.beginnings), self.device)
         self.explored = len(exploration)
         self.labels = [replay.rate for replay in labels.replay]
         self.alignments = labels.alignments
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[Snapshot] = []
+        self.best: Snapshot | None = None
         self.final_steps = self.final_divergences = 0
         self.losses: Figures = {"reward": torch.tensor(math.nan), "belief": torch.tensor(math.nan)}
         self.refresh()
@@ -174,13 +192,14 @@ class Refinement:
             while self.updates < self.updates_due(len(self.rounds) + 1):
                 self.explore()
                 figures = self.update()
+                if self.trial_is_due():
+                    self.try_out()
                 progress.advance(1, steps=self.replay.steps, **figures, **self._last_score())
                 scratch.save_if_due(self.state)
-            given = self.given[len(self.rounds) :]
-            if given:
-                self.finish_round(given[0], given[0])
+            if given := self.given[len(self.rounds) :]:
+                self.finish_round(given[0], Snapshot(copy_of(given[0]), given[0].pace, self.steady_reward.weights()))
             else:
-                self.finish_round(self.agent, self.steady.average)
+                self.finish_round(self.agent, self.best or self.try_out())
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -202,10 +221,8 @@ class Refinement:
         figures = self.learner.update(Lesson(batch, rate, self.imagined_labels()), heads)
         self.losses |= {name: figures[name] for name in self.losses if name in figures}
         self.updates += 1
-        # What the first updates made is not worth remembering.
-        share = self.settings.average_rate if self.updates > self.settings.first_updates else 1
-        self.steady.follow(share)
-        self.steady_reward.follow(share)
+        self.steady.follow(self.updates)
+        self.steady_reward.follow(self.updates)
         return figures | self.losses
 
     def _reward_loss(self, latent: Latent, lesson: Lesson) -> tuple[Tensor, Figures]:
@@ -238,9 +255,26 @@ class Refinement:
         if done < self.explorers and self.updates - begin >= (done + 1) * (end - begin) / self.episodes_per_round:
             self.remember(*self.roll_out(self.agent.explorer(seed=self._seed())))
 
-    def finish_round(self, agent: Agent, kept: Agent) -> None:
+    def trial_is_due(self) -> bool:
+        """Whether the last update was one of those, spread evenly over the round, after which averages are tried."""
+        begin, end = (self.updates_due(len(self.rounds) + more) for more in (0, 1))
+        done, trials = self.updates - begin, self.settings.trials
+        return done * trials // (end - begin) > (done - 1) * trials // (end - begin)
+
+    def try_out(self) -> Snapshot:
+        """The averages that did best in imagination, those of now among the others of this round."""
+        begun = [episode.observation[0] for episode in self.replay.episodes[-self.settings.trial_episodes :]]
+        agent, reward, steps = self.steady.average, self.steady_reward.average, self.environment.episode_steps
+        rates = imagined_rates(agent, reward, torch.from_numpy(np.stack(begun)), steps, self.seed)
+        imagined = float(rates.mean()) * steps * self.environment.action_repeat
+        if self.best is None or imagined >= self.best.imagined_return:
+            self.best = Snapshot(self.steady.weights(), agent.pace, self.steady_reward.weights(), imagined)
+        return self.best
+
+    def finish_round(self, agent: Agent, kept: Snapshot) -> None:
         """Keep what is ``kept`` of this round, see what its ``agent`` does, and label that."""
-        self.snapshots.append(Snapshot(copy_of(kept), kept.pace, copy_of(self.steady_reward.average)))
+        self.snapshots.append(kept)
+        self.best = None
         due = self.explored + (len(self.rounds) + 1) * self.episodes_per_round
         played = []
         while len(self.replay) < due:
@@ -255,7 +289,8 @@ class Refinement:
                 self.replay.steps,
                 self.updates,
                 self.replay.divergences,
-                float(self.inferred_returns(played).mean()),
+                float(self.inferred_returns([labels.rate for labels in played]).mean()),
+                kept.imagined_return,
                 float(np.mean([labels.confidence.mean() for labels in played])),
                 float(np.median(self.alignments.cost)),
                 float(self.losses["reward"]),
@@ -277,9 +312,14 @@ class Refinement:
             # A model that began from nothing; one that began as the source's was trained in the source's units.
             self.agent.model.fit_units(self.replay.observations())
 
-    def inferred_returns(self, played: list[ReplayLabels]) -> Array:
-        """The return of each episode, as far as the labels tell."""
-        return np.array([float(labels.rate[1:].sum()) for labels in played]) * self.environment.action_repeat
+    def inferred_returns(self, rates: list[Array]) -> Array:
+        """The return of each episode, as far as its labels tell."""
+        return np.array([float(rate[1:].sum()) for rate in rates]) * self.environment.action_repeat
+
+    def played(self, number: int) -> slice:
+        """Which of the replay's episodes are a round's."""
+        begin = self.explored + number * self.episodes_per_round
+        return slice(begin, begin + self.episodes_per_round)
 
     def _seed(self) -> int:
         return int(self.rng.integers(2**31))
@@ -331,7 +371,10 @@ class Refinement:
                 self.roll_out(self.agent.policy(seed=self._seed()), count)
                 for count in range(self.settings.final_episodes)
             ]
-            returns[number] = self.inferred_returns([labels for _, labels in fresh])
+            rates = [labels.rate for _, labels in fresh]
+            if number < len(self.given):
+                rates += self.labels[self.played(number)]  # by the same policy: what it did then counts as well
+            returns[number] = self.inferred_returns(rates)
             self.final_steps += total_steps([episode for episode, _ in fresh])
             self.final_divergences += total_divergences([episode for episode, _ in fresh])
         self.final_scores = {number: float(found.mean()) for number, found in returns.items()}
@@ -340,7 +383,7 @@ class Refinement:
 
     def finalists(self) -> list[int]:
         """The rounds with the best scores, and in any case one that was given: what harms must be found out."""
-        scores = np.array([r.inferred_return for r in self.rounds])
+        scores = np.array([r.score for r in self.rounds])
         order = np.argsort(-scores, kind="stable").tolist()
         chosen, given = order[: self.settings.finalists], [n for n in order if n < len(self.given)]
         if given and given[0] not in chosen and len(chosen) > 1:
@@ -352,7 +395,7 @@ class Refinement:
         """The round with the best score among those that were trained; finalists first."""
         first = len(self.given)
         numbers = range(first, len(self.rounds)) if len(self.rounds) > first else range(len(self.rounds))
-        return max(numbers, key=lambda n: (self.final_scores.get(n, -math.inf), self.rounds[n].inferred_return))
+        return max(numbers, key=lambda n: (self.final_scores.get(n, -math.inf), self.rounds[n].score))
 
     def take_up(self, number: int) -> None:
         """Go back to the agent and the reward head of a round."""
@@ -376,6 +419,7 @@ class Refinement:
         """A row a round; ``final_score`` only for finalists, ``shipped`` 1 for the chosen one."""
         table = pd.DataFrame(self.rounds, columns=Round._fields)
         table.insert(0, "round", range(len(table)))
+        table["score"] = [r.score for r in self.rounds]
         table["final_score"] = table["round"].map(self.final_scores)
         table["shipped"] = (table["round"] == self.shipped).astype(int)
         return table
@@ -409,6 +453,7 @@ class Refinement:
             "updates": self.updates,
             "rounds": [tuple(row) for row in self.rounds],
             "snapshots": [tuple(snapshot) for snapshot in self.snapshots],
+            "best": None if self.best is None else tuple(self.best),
             "losses": self.losses,
             "alignments": tuple(self.alignments),
             "imagined": tuple(self.imagined),
@@ -429,6 +474,7 @@ class Refinement:
         self.updates, self.losses = state["updates"], state["losses"]
         self.rounds = [Round(*row) for row in state["rounds"]]
         self.snapshots = [Snapshot(*snapshot) for snapshot in state["snapshots"]]
+        self.best = None if state["best"] is None else Snapshot(*state["best"])
         self.alignments = Alignments(*state["alignments"])
         self.imagined = Labelled(*state["imagined"]).to(self.device)
         self.replay.restore(state["replay"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from telepath.config import Params
-from telepath.dreamer.replay import Recency, Replay, gather
+from telepath.dreamer.replay import Replay, Selection, gather
 from telepath.errors import UserError
 from tests.conftest import counting_episode
 
@@ -71,7 +71,7 @@ def test_state_restores_the_episodes() -> None:
 
 
 def test_a_share_of_the_windows_comes_from_the_last_episodes() -> None:
-    replay = Replay([counting_episode(n, 30) for n in range(10)], Recency(0.5, 60))
+    replay = Replay([counting_episode(n, 30) for n in range(10)], Selection(0.5, 60))
     chosen, _ = replay.windows(4000, 8, np.random.default_rng(0))
     # Half at random, of which a fifth falls on the last two, and the other half on these alone.
     assert np.mean(chosen >= 8) == pytest.approx(0.5 + 0.5 * 0.2, abs=0.03)
@@ -80,5 +80,13 @@ def test_a_share_of_the_windows_comes_from_the_last_episodes() -> None:
 
 def test_what_counts_as_recent_lasts_as_long_at_any_rate(params: Params) -> None:
     settings = params.dreamer.model_copy(update={"recent": 0.5, "recent_steps": 30})
-    assert Recency.of(settings) == Recency(0.5, 30)
-    assert Recency.of(settings, 2.0) == Recency(0.5, 60)
+    assert Selection.of(settings) == Selection(0.5, 30, 0.0)
+    assert Selection.of(settings, 2.0, 0.1) == Selection(0.5, 60, 0.1)
+
+
+def test_a_share_of_the_windows_begins_with_the_episode() -> None:
+    replay = Replay([counting_episode(n, 104) for n in range(5)], Selection(beginnings=0.25))
+    batch = replay.sample(4000, 4, np.random.default_rng(0))
+    # A quarter, and of the others what hangs over by chance: 2 of 104.
+    assert np.mean(batch.start == 0) == pytest.approx(0.25 + 0.75 * 2 / 104, abs=0.01)
+    assert (np.bincount(batch.episode[batch.start == 0]) > 150).all(), "of every episode"

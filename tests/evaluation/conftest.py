@@ -44,6 +44,7 @@ def both_rounds(rng: np.random.Generator, final: float) -> tuple[pd.DataFrame, p
             "steps": steps,
             "updates": 300 + 135 * number,
             "inferred_return": inferred,
+            "score": inferred,
             "confidence": np.linspace(0.5, 0.85, 10),
             "alignment_cost": np.linspace(0.12, 0.05, 10),
             "reward_loss": np.linspace(0.1, 0.02, 10),

@@ -219,7 +219,7 @@ def test_a_bad_run_is_told_so(make_evidence: Callable[..., Evidence], params: Pa
     levels["oracle"] = 905
     made = make_evidence(levels=levels, noise=1.5)
     made.diary["shipped"] = 0
-    made.diary.loc[0, ["shipped", "final_score", "inferred_return"]] = [1, 400, 400]
+    made.diary.loc[0, ["shipped", "final_score", "inferred_return", "score"]] = [1, 400, 400, 400]
     made.facts["target_divergences"] = 2
     made.oracle_curve.loc[made.oracle_curve.index >= 3, "divergences"] = 1
     made.returns.loc[made.returns["agent"] == "random", "divergences"] = 1

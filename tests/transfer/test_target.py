@@ -9,7 +9,6 @@ import torch
 from telepath.alignment import reenact
 from telepath.alignment.belief import BeliefLearner, BeliefNet
 from telepath.alignment.diagonals import dtw_diagonals
-from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.matching import SourcePool
 from telepath.alignment.rates import Rates
 from telepath.alignment.reenact import Alignments, Reenactor
@@ -274,10 +273,10 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
     source = Agent("point", 2, 1, tiny.dreamer)
     refinement, score = transfer.refinement(source), Refinement.inferred_returns
 
-    def flatter_the_source(self: Refinement, played: list[ReplayLabels]) -> np.ndarray:
-        steady = self.snapshots[-1].agent if len(self.rounds) < tiny.target.rounds else self.agent.state_dict()
+    def flatter_the_source(self: Refinement, rates: list[np.ndarray]) -> np.ndarray:
+        judged = self.snapshots[-1].agent if len(self.rounds) < tiny.target.rounds else self.agent.state_dict()
         name = "behavior.steady.net.0.weight"
-        return score(self, played) + 1000 * torch.equal(steady[name], source.state_dict()[name])
+        return score(self, rates) + 1000 * torch.equal(judged[name], source.state_dict()[name])
 
     monkeypatch.setattr(Refinement, "inferred_returns", flatter_the_source)
     progress = Counting()
@@ -293,11 +292,30 @@ def test_the_source_agent_is_the_first_round_and_may_be_what_is_shipped(
         assert torch.equal(one, other)
 
 
+def test_what_the_source_agent_did_in_its_rounds_counts_at_the_choice(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(7)
+    refinement, judged = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer)), {}
+    monkeypatch.setattr(
+        "telepath.transfer.target.choose", lambda returns, given: judged.update(returns) or next(iter(returns))
+    )
+    refinement.finalists = lambda: [1, 3]  # type: ignore[method-assign]
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    assert [len(judged[number]) for number in (1, 3)] == [1 + refinement.episodes_per_round, 1]
+    its_own = refinement.labels[refinement.explored :][refinement.episodes_per_round :][: refinement.episodes_per_round]
+    np.testing.assert_allclose(
+        judged[1][1:], [rate[1:].sum() * refinement.environment.action_repeat for rate in its_own], rtol=1e-5
+    )
+    assert refinement.rounds[1].inferred_return == pytest.approx(judged[1][1:].mean(), rel=1e-5)
+
+
 def test_what_is_kept_of_a_round_is_the_running_average_of_all_weights(
     tiny: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rate = 0.25
-    tiny = tiny.model_copy(update={"target": tiny.target.model_copy(update={"average_rate": rate})})
+    changed = {"average_rate": rate, "trials": 1}  # where a round ends
+    tiny = tiny.model_copy(update={"target": tiny.target.model_copy(update=changed)})
     refinement = Transfer(tiny).refinement()
     update, expected = refinement.update, {}
     names = {"agent": ["model.encoder.0.weight", "behavior.actor.net.0.weight"], "reward": ["net.0.weight"]}
@@ -321,10 +339,44 @@ def test_what_is_kept_of_a_round_is_the_running_average_of_all_weights(
     assert not torch.equal(expected["reward", "net.0.weight"], refinement.learner.model.parameters["head.net.0.weight"])
 
 
+def test_the_averages_are_tried_out_evenly_and_the_best_of_a_round_are_kept(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refinement, tried = Transfer(tiny).refinement(), []
+
+    def at_its_best_in_the_middle(agent: Agent, reward: RewardHead, first: torch.Tensor, steps: int, seed: int) -> Any:
+        tried.append((refinement.updates, copy_of(agent), copy_of(reward)))
+        begin, end = (refinement.updates_due(len(refinement.rounds) + more) for more in (0, 1))
+        return torch.full((len(first),), -abs(refinement.updates - (begin + end) / 2))
+
+    monkeypatch.setattr("telepath.transfer.target.imagined_rates", at_its_best_in_the_middle)
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    rounds = range(tiny.target.rounds)
+    edges = [refinement.updates_due(n) for n in [*rounds, tiny.target.rounds]]
+    for number in rounds:
+        of_it = [trial for trial in tried if edges[number] < trial[0] <= edges[number + 1]]
+        assert len(of_it) == min(tiny.target.trials, edges[number + 1] - edges[number])
+        assert of_it[-1][0] == edges[number + 1], "the last one where the round ends"
+        middle = (edges[number] + edges[number + 1]) / 2
+        best = min(reversed(of_it), key=lambda trial: abs(trial[0] - middle))  # of two as good the later one
+        kept = refinement.snapshots[number]
+        assert all(torch.equal(kept.agent[name], value) for name, value in best[1].items())
+        assert all(torch.equal(kept.reward[name], value) for name, value in best[2].items())
+        assert refinement.rounds[number].imagined_return == kept.imagined_return <= 0
+
+
+def test_a_round_without_updates_keeps_the_averages_that_there_are(tiny: Params) -> None:
+    refinement = Transfer(tiny).refinement()
+    refinement.update_ratio = 0.0
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    assert refinement.updates == tiny.target.first_updates
+    assert np.isfinite([r.imagined_return for r in refinement.rounds]).all()
+
+
 def test_three_lucky_rounds_do_not_keep_what_was_given_from_the_final(tiny: Params) -> None:
     torch.manual_seed(7)
     refinement = Transfer(tiny).refinement(Agent("point", 2, 1, tiny.dreamer))
-    nothing = Round(0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    nothing = Round(0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     refinement.rounds = [nothing._replace(inferred_return=score) for score in (2.0, 3.0, 5.0, 4.0)]
     assert refinement.finalists() == [2, 1], "the held source instead of round 3"
     refinement.rounds[0] = nothing._replace(inferred_return=6.0)
