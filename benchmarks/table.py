@@ -102,9 +102,7 @@ def stability(diary: pd.DataFrame) -> pd.DataFrame:
         true = run["return"].to_numpy()
         last = true[-max(1, len(true) // 3) :]
         shipped = float(run.loc[run["shipped"] == 1, "return"].iloc[0])
-        rows.append(
-            (*key, last.min() / true.max(), shipped / true.max(), correlation(true, run["score"].to_numpy()))
-        )
+        rows.append((*key, last.min() / true.max(), shipped / true.max(), correlation(true, run["score"].to_numpy())))
     return pd.DataFrame(rows, columns=["task", "gap", "setting", "seed", "held", "shipped", "correlation"])
 
 
