@@ -129,9 +129,13 @@ def stop_with_us(running: "subprocess.Popen[str]") -> None:
 
 
 def commit() -> str:
-    """The commit that this project's files are of; it ends in "-dirty" where they differ from it."""
-    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(asked, cwd=ROOT, text=True, capture_output=True, check=True).stdout.strip()
+    """The commit that this project's files are of; it ends in "-dirty" where they differ from it, results aside."""
+
+    def git(*asked: str) -> str:
+        return subprocess.run(["git", *asked], cwd=ROOT, text=True, capture_output=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:

@@ -310,3 +310,25 @@ def test_the_dtw_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert forms["times the plain call"][["plain call", "one thread"]].tolist() == [1, 1]
     assert {"band of 8", "open end", "pairs", "two threads"} <= set(forms.index)
     assert (tmp_path / "dtw.png").stat().st_size > 1000
+
+
+def test_a_cell_names_the_commit_and_whether_the_code_differs_from_it_whatever_results_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*asked: str) -> str:
+        who = ["-c", "user.name=n", "-c", "user.email=e@e"]
+        return subprocess.run(["git", *who, *asked], cwd=tmp_path, text=True, capture_output=True, check=True).stdout
+
+    monkeypatch.setattr(grid_module, "ROOT", tmp_path)
+    (tmp_path / "reports").mkdir()
+    for name in ("code.py", "reports/cell.json"):
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "--short", "HEAD").strip()
+    assert grid_module.commit() == head
+    (tmp_path / "reports/cell.json").write_text("2")
+    assert grid_module.commit() == head
+    (tmp_path / "code.py").write_text("2")
+    assert grid_module.commit() == f"{head}-dirty"
