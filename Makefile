@@ -34,6 +34,8 @@ benchmark: $(READY)
 rivals: $(READY)
 	@$(BIN)/python -m stages.unlock
 	$(BIN)/dvc repro rivals/dvc.yaml
+	@$(BIN)/python -m stages.costs
+	@$(BIN)/dvc repro --quiet --single-item rivals/dvc.yaml:report_rivals
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadscope

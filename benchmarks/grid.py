@@ -11,7 +11,6 @@ and seed. A finished cell is a file in reports/benchmark/cells; `python -m bench
 """
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -30,12 +29,15 @@ import pandas as pd
 import yaml
 
 from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
+from stages.costs import COLUMNS, COSTS
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES
+from telepath.evaluation.rivals import minutes_of
 from telepath.evaluation.scores import correlation
 from telepath.runtime.device import usable_cpus
 from telepath.runtime.interrupt import stop_on_signals
+from telepath.runtime.ledger import LEDGER
 from telepath.runtime.resume import acquire
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,7 +71,9 @@ class Workspace:
         )
         (self.folder / ".telepath").mkdir()
         (SHARED / "scratch").mkdir(parents=True, exist_ok=True)
-        (self.folder / ".telepath" / "scratch").symlink_to(SHARED / "scratch")
+        # What was begun in another workspace goes on here, and what it took there counts.
+        for name in ("scratch", LEDGER):
+            (self.folder / ".telepath" / name).symlink_to(SHARED / name)
         self.settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -88,11 +92,8 @@ class Workspace:
             node[leaf] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
-    def repro(self, target: str) -> dict[str, float]:
-        """Bring a stage or a pipeline up to date; returns the seconds of each stage that had to run.
-
-        The log stays in the workspace.
-        """
+    def repro(self, target: str) -> list[str]:
+        """Bring a stage or a pipeline up to date; returns the stages that had to run. The log stays in here."""
         running = subprocess.Popen(
             ["dvc", "repro", target],
             cwd=self.folder,
@@ -104,20 +105,26 @@ class Workspace:
         )
         watch = threading.Thread(target=stop_with_us, args=(running,), daemon=True)
         watch.start()
-        begun: list[tuple[str, float]] = []
-        lines = []
+        last, ran = "", []
         assert running.stdout is not None
         with (self.folder / "repro.log").open("w") as log:
             for line in running.stdout:
                 log.write(line)
                 log.flush()
-                lines.append(line)
+                last = line
                 if line.startswith("Running stage"):
-                    begun.append((line.split("'")[1].rpartition(":")[2], time.monotonic()))
-        begun.append(("", time.monotonic()))
+                    ran.append(line.split("'")[1].rpartition(":")[2])
         if running.wait() != 0:
-            raise RuntimeError(lines[-1].strip() if lines else f"dvc ended with {running.returncode}")
-        return {stage: after - at for (stage, at), (_, after) in itertools.pairwise(begun)}
+            raise RuntimeError(last.strip() or f"dvc ended with {running.returncode}")
+        return ran
+
+    def minutes(self) -> dict[str, float]:
+        """What each training took that made what lies here, sessions of before included, as far as it ran here."""
+        (self.folder / COSTS).write_text(",".join(COLUMNS) + "\n")
+        asked = [sys.executable, "-m", "stages.costs"]
+        subprocess.run(asked, cwd=self.folder, env=self.environment, check=True)
+        table = pd.read_csv(self.folder / COSTS)
+        return dict(zip(table["stage"].tolist(), table["minutes"].tolist(), strict=True))
 
 
 def stop_with_us(running: "subprocess.Popen[str]") -> None:
@@ -175,24 +182,16 @@ def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool)
     try:
         workspace.set(cell.overrides())
         begin = time.monotonic()
-        ran = workspace.repro("train_source" if source_only else cell.target)
+        workspace.repro("train_source" if source_only else cell.target)
         minutes = (time.monotonic() - begin) / 60
         if source_only:
             return f"source {cell.task} seed {cell.seed}: {minutes:.1f} min"
+        found, stages = measure(cell, workspace.folder), workspace.minutes()
+        took = minutes_of("oracle" if cell.target == "evaluate_oracle" else "telepath", stages)
+        told = {**cell._asdict(), "code": workspace.code, "minutes": took, "stage_minutes": stages, **found}
         path = CELLS / f"{cell.name}.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
-        # A stage out of the cache takes no time: what it cost is what it cost when it ran.
-        stages = known.get("stage_minutes", {}) | {stage: round(seconds / 60, 2) for stage, seconds in ran.items()}
-        main = "train_oracle" if cell.target == "evaluate_oracle" else "train_target"
-        found = measure(cell, workspace.folder)
-        kept = round(minutes, 2) if main in ran else known.get("minutes")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(
-                {**cell._asdict(), "code": workspace.code, "minutes": kept, "stage_minutes": stages, **found}, indent=1
-            )
-            + "\n"
-        )
+        path.write_text(json.dumps(told, indent=1) + "\n")
         means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
         return f"{cell.name}: {minutes:.1f} min; {means}"
     finally:

@@ -5,12 +5,12 @@
 
 A source agent is trained on dm_control's cheetah-run with the settings of params.yaml and kept in data/benchmarks. PADA
 (``rivals.pada``) adapts it to each gap, and every few episodes the adapted policy is judged on fresh episodes with the
-true reward, which PADA does not see. Each gap and seed leaves a curve; one that is already there is not run again
-unless asked for. Writes table.csv and curves.png of every curve in the folder.
+true reward, which PADA does not see. Each gap and seed leaves a curve; one that is already there, of the same settings
+and steps, is not run again unless asked for. Writes table.csv and curves.png of every curve in the folder.
 
 Known from the page of the paper (Song et al. 2020): with 1.5 times the mass about 3800 of about 4000, reached by about
-13000 steps; with half the gravity 2500 to 3000. What differs here, so that shares of the source's own return at home
-are to be compared, not returns:
+13000 steps; with half the gravity 2500 to 3000. Drawn beside ours, as shares of the source's own return at home, since
+returns are not to be compared:
 
 - dm_control's cheetah is another body and pays at most 1 a frame, in full from 10 m/s on; gym's pays its speed, without
   a bound, less a cost of control.
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.grid import commit
 from benchmarks.sources import source_training
 from telepath.alignment.rates import Rates
 from telepath.baselines.pada import Pada, adapted_policy
@@ -51,6 +52,9 @@ GAPS: dict[str, dict[str, float]] = {
     "gravity 0.5": {"gravity": 0.5},
     "motor noise": {"action_noise": 0.2},
 }
+PUBLISHED = {"mass 1.5": (13000, 0.95, 0.95), "gravity 0.5": (13000, 0.62, 0.75)}
+"""Target steps, and the share of the source's return that is published for about so many: from, to."""
+
 EVERY, EPISODES = 5, 10
 """Episodes of the target between two judgements, and episodes of each."""
 
@@ -58,14 +62,33 @@ GOAL = 0.8
 """Share of the source's return that counts as adapted."""
 
 
+def digest(settings: object) -> str:
+    """Twelve hexadecimal digits by which settings are known."""
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+
+
+def source_settings(params: Params) -> str:
+    """By what a source agent's settings are known."""
+    parts = (params.tasks[TASK], params.source, params.dreamer)
+    return digest([part.model_dump(mode="json") for part in parts])
+
+
+def curve_settings(params: Params, steps: int) -> str:
+    """By what a curve's settings are known."""
+    return digest([source_settings(params), params.rivals.pada.model_dump(mode="json"), steps])
+
+
+def is_there(path: Path, settings: str) -> bool:
+    """Whether a curve of these settings lies there."""
+    return path.exists() and set(pd.read_csv(path)["settings"]) == {settings}
+
+
 def source_agent(params: Params, seed: int, folder: Path) -> tuple[Agent, list[Episode]]:
     """The agent of the source and its episodes: trained as ``train_source`` does, or read from ``folder``.
 
     The files' names tell the settings apart.
     """
-    task = params.tasks[TASK]
-    decisive = [part.model_dump(mode="json") for part in (task, params.source, params.dreamer)]
-    name = f"{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]}-{seed}"
+    name = f"{source_settings(params)}-{seed}"
     agent_file, episodes_file = folder / f"agent-{name}.safetensors", folder / f"episodes-{name}.npz"
     if not agent_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +166,8 @@ def summary(found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
                 "adapted": round(float(share.iloc[-1]), 2),
                 "steps": int(curve["steps"].iloc[-1]),
                 f"steps to {GOAL}": int(reached.iloc[0]) if len(reached) else None,
+                "published": " to ".join(map(str, dict.fromkeys(PUBLISHED[gap][1:]))) if gap in PUBLISHED else None,
+                "code": curve["code"].iloc[0],
             }
         )
     return pd.DataFrame(rows).astype({f"steps to {GOAL}": "Int64"})
@@ -162,6 +187,9 @@ def draw(found: dict[tuple[str, int], pd.DataFrame], path: Path) -> None:
             if name == gap:
                 panel.plot(curve["steps"], curve["return"] / curve["source"], label=f"seed {seed}")
         panel.axhline(GOAL, color="0.6", linestyle=":")
+        if gap in PUBLISHED:
+            steps, low, high = PUBLISHED[gap]
+            panel.plot([steps, steps], [low, high], "_-", color="0.3", label="published, about")
         panel.set(title=f"{TASK}, {gap}", xlabel="target steps", ylim=(0, 1.1))
         panel.legend(frameon=False)
     axes[0, 0].set_ylabel("return / source's at home")
@@ -186,11 +214,12 @@ def main(arguments: list[str] | None = None) -> None:
     for seed in options.seeds:
         for name in options.gaps:
             path = options.out / f"{name.replace(' ', '-')}__{seed}.csv"
-            if options.again or not path.exists():
+            known_by = curve_settings(params, options.steps)
+            if options.again or not is_there(path, known_by):
                 agent, episodes = source_agent(params, seed, options.keep)
                 gap = GapSettings(action_repeat=repeat, **GAPS[name])  # type: ignore[arg-type]
                 curve = measure(params.rivals.pada, agent, episodes, gap, repeat, options.steps, seed)
-                write_atomically(path, curve.to_csv(index=False))
+                write_atomically(path, curve.assign(settings=known_by, code=commit()).to_csv(index=False))
     found = curves(options.out)
     table = summary(found)
     write_atomically(options.out / "table.csv", table.to_csv(index=False))

@@ -1,11 +1,12 @@
 """All rivals beside Telepath on the same targets, budgets and seeds: a table and a picture of finished cells.
 
-    python -m benchmarks.grid --settings rivals --tasks ball_in_cup-catch --gaps rate --seeds 0 1 2
-    python -m benchmarks.grid --settings rivals --tasks walker-walk --gaps "mass 1.5" --seeds 0 1 2
+    python -m benchmarks.grid --settings rivals oracle --tasks ball_in_cup-catch --gaps rate --seeds 0 1 2
+    python -m benchmarks.grid --settings rivals oracle --tasks walker-walk --gaps "mass 1.5" --seeds 0 1 2
     python -m benchmarks.rivals
 
 Writes reports/benchmark/rivals.csv (a row an agent, cell and seed), rivals.md and rivals.png. Returns are means over
-the evaluation's episodes; *minutes* is what training took, on the threads that the grid gave a worker.
+the evaluation's episodes; *minutes* is what training took, on the threads that the grid gave a worker, the source
+agent's apart. Oracles, and the converged one, are shown where the grid has run them for the same target.
 """
 
 from pathlib import Path
@@ -14,38 +15,46 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.cells import RIVALS, SETTINGS
-from benchmarks.table import CONFIDENCE, FOLDER, load_cells
+from benchmarks.table import COLUMNS, CONFIDENCE, FOLDER, load_cells
 from telepath.config import load
 from telepath.evaluation.agents import BLUE, FAINT, INK
 from telepath.evaluation.figures import drawing, percent
 from telepath.evaluation.page import table
-from telepath.evaluation.rivals import EVERYONE, what_it_sees
+from telepath.evaluation.rivals import EVERYONE, RATES_ALONE, minutes_of, what_it_sees
 from telepath.evaluation.scores import mean_interval
 from telepath.files import write_atomically
 
-TRAINED = {"telepath": "train_target", "source": "train_source", "oracle": "train_oracle", "pada": "train_pada"}
-"""Who of the main pipeline is trained, and in which stage; another rival's stage bears its name."""
+ORACLES = ("oracle", "converged oracle")
+"""Settings of the cells beside which rivals are shown."""
+
+SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES} | {o: COLUMNS[o] for o in ORACLES}
+"""Who is shown, in this order, under which name."""
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained)."""
+    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained).
+
+    Of oracles' cells only those count beside which there are rivals.
+    """
+    places = {(cell["task"], cell["gap"]) for cell in cells if cell["setting"] == RIVALS}
     rows = []
     for cell in cells:
-        for agent in EVERYONE:
-            if agent not in cell["returns"]:
-                continue
-            sample = cell["returns"][agent]
-            steps = cell["target_steps"].get(agent, 0)
-            key = (cell["task"], cell["gap"], cell["seed"], agent)
-            rows.append((*key, sum(sample) / len(sample), steps or None, minutes(cell["stage_minutes"], agent)))
+        if (cell["task"], cell["gap"]) not in places:
+            continue
+        for agent, sample in cell["returns"].items():
+            name = cell["setting"] if cell["setting"] in ORACLES else agent
+            steps = cell["target_steps"]
+            taken = steps.get(agent) if isinstance(steps, dict) else steps
+            key = (cell["task"], cell["gap"], cell["seed"], name)
+            rows.append((*key, sum(sample) / len(sample), taken or None, minutes_of(agent, cell["stage_minutes"])))
     columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes"]
-    return pd.DataFrame(rows, columns=columns).round(2)
-
-
-def minutes(stages: dict[str, float], agent: str) -> float | None:
-    """What an agent's training took, if it took place."""
-    known = {name.rpartition("@")[2]: took for name, took in stages.items() if name.startswith("train")}
-    return known.get(TRAINED.get(agent, agent))
+    table = pd.DataFrame(rows, columns=columns).round(2)
+    order = list(SHOWN)
+    return table.sort_values(
+        ["task", "gap", "seed", "agent"],
+        key=lambda c: c.map(order.index) if c.name == "agent" else c,
+        ignore_index=True,
+    )
 
 
 def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
@@ -54,19 +63,21 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         "# The rivals",
         "True return in the target, mean over seeds with the "
         f"{percent(CONFIDENCE)} interval over seeds (Student); the lowest and the highest seed; target steps, and "
-        "minutes of training, means over seeds. Nobody but the oracle reads the target's reward. Made by "
-        "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
+        "minutes, means over seeds: of all training that an agent needs besides the source agent's, which stand in the "
+        "first row, and which DARC and domain randomisation do without. Nobody but the oracle reads the target's "
+        "reward. Made by "
+        "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals oracle` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
         lines = []
-        for agent in here["agent"].unique().tolist():
+        for agent in [known for known in SHOWN if known in set(here["agent"])]:
             runs = here[here["agent"] == agent]
             mean, low, high = mean_interval(runs["return"].to_numpy(), CONFIDENCE)
             among = [f"{low:.0f} to {high:.0f}", f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"]
             steps, took = runs["steps"].mean(), runs["minutes"].mean()
             lines.append(
                 [
-                    f"**{EVERYONE[agent]}**" if agent == "telepath" else EVERYONE[agent],
+                    f"**{SHOWN[agent]}**" if agent == "telepath" else SHOWN[agent],
                     f"{mean:.0f}",
                     *(among if len(runs) > 1 else ["–", "–"]),  # one seed says nothing of the others
                     f"{len(runs)}",
@@ -76,20 +87,20 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
                 ]
             )
         header = ["agent", "return", "interval", "seeds from", "seeds", "steps", "minutes", "what it may see"]
-        parts += [f"## {task}, {gap}", table(header, lines, "lrrrrrrl")]
+        parts += [f"## {task}, {gap}", table(header, lines, "lrrrrrrl"), *([RATES_ALONE] if gap == "rate" else [])]
     return "\n\n".join([*parts, "![True returns by seed](rivals.png)"]) + "\n"
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """A panel for each task and gap: a bar to each agent's mean return, a dot for each seed."""
     panels = list(rows.groupby(["task", "gap"], sort=False))
-    shown = [agent for agent in EVERYONE if agent in set(rows["agent"])]
+    shown = [agent for agent in SHOWN if agent in set(rows["agent"])]
     with drawing(path, height=0.28 * len(shown) + 1.2) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, ((task, gap), here) in zip(axes, panels, strict=True):
             mean = here.groupby("agent")["return"].mean().reindex(shown)
             colours = [BLUE if agent == "telepath" else FAINT for agent in shown]
-            axis.barh([EVERYONE[agent] for agent in shown], mean, color=colours, height=0.7)
+            axis.barh([SHOWN[agent] for agent in shown], mean, color=colours, height=0.7)
             axis.plot(here["return"], [shown.index(agent) for agent in here["agent"]], "o", color=INK, markersize=3)
             axis.set(title=f"{task}, {gap}", xlabel="true return", xlim=(0, 1000))
             axis.grid(visible=False, axis="y")
@@ -98,8 +109,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Read the cells and write."""
-    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] == RIVALS]
-    if not cells:
+    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] in (RIVALS, *ORACLES)]
+    if all(cell["setting"] != RIVALS for cell in cells):
         raise SystemExit("no finished cells of rivals; run `python -m benchmarks.grid --settings rivals` first")
     rows = results(cells)
     params = load(Path("params.yaml")).model_copy(update={"setting": SETTINGS[0]})
@@ -107,7 +118,7 @@ def main() -> None:
     write_atomically(FOLDER / "rivals.csv", rows.to_csv(index=False))
     write_atomically(FOLDER / "rivals.md", page(rows, sees))
     draw(rows, FOLDER / "rivals.png")
-    print(f"{len(cells)} cells: {FOLDER / 'rivals.md'}")
+    print(f"{len(rows)} rows: {FOLDER / 'rivals.md'}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from stages.artefacts import (
     SOURCE_AGENT,
     SOURCE_SEEDS,
     TARGET_AGENT,
+    rival_files,
 )
-from stages.harness import SETTINGS, content_hash, fingerprint, home, read_stage
+from stages.harness import RIVALS, SETTINGS, content_hash, fingerprint, home, read_stage, read_stages
 from telepath.config import load
 from telepath.errors import UserError
 from telepath.evaluation.evidence import Cost, read_table
@@ -45,15 +46,27 @@ MADE = {
 }
 """The stages that the report counts, and by which of its outputs each is known."""
 
+RIVAL_STAGES = ("train_rival", "train_labelled", "train_online")
+"""Those of the other rivals, one for each value of their axis: STAGE@RIVAL."""
+
 COLUMNS = ("stage", "made", "minutes", "mebibytes")
+
+
+def made() -> dict[str, Path]:
+    """``MADE``, and the same of every other rival's training."""
+    stages = read_stages(RIVALS) if RIVALS.exists() else {}
+    items = {
+        f"{name}@{item}": item for name in RIVAL_STAGES if name in stages for item in stages[name]["matrix"]["rival"]
+    }
+    return MADE | {stage: rival_files(item)[0] for stage, item in items.items()}
 
 
 def read_costs() -> dict[str, Cost]:
     """The costs of what lies in this workspace; of a stage that was not measured, or made other files, none."""
     table = read_rows()
-    costs = {}
-    for stage, made, minutes, mebibytes in table[list(COLUMNS)].itertuples(index=False):
-        if stage in MADE and MADE[stage].exists() and content_hash(MADE[stage]) == made:
+    costs, files = {}, made()
+    for stage, content, minutes, mebibytes in table[list(COLUMNS)].itertuples(index=False):
+        if stage in files and files[stage].exists() and content_hash(files[stage]) == content:
             costs[stage] = Cost(float(minutes), float(mebibytes))
     return costs
 
@@ -77,8 +90,11 @@ def made_by_no_stage() -> Iterator[None]:
 def measured() -> dict[str, Cost]:
     """The costs of the stages that ran here on what lies in this workspace, stopped sessions included."""
     params, costs = load(SETTINGS), {}
-    for stage in MADE:
-        run = last_run(home() / LEDGER, stage, fingerprint(read_stage(stage, params), params))
+    for stage, file in made().items():
+        if not file.exists():
+            continue
+        name, _, item = stage.partition("@")
+        run = last_run(home() / LEDGER, stage, fingerprint(read_stage(name, params, item), params))
         if run:
             minutes = sum(session.seconds for session in run) / 60
             costs[stage] = Cost(round(minutes, 2), round(max(session.mebibytes for session in run)))
@@ -90,8 +106,9 @@ def main() -> None:
     found = measured()
     table = read_rows()
     kept = table[~table["stage"].isin(found)][list(COLUMNS)]
-    new = pd.DataFrame([(stage, content_hash(MADE[stage]), *cost) for stage, cost in found.items()], columns=COLUMNS)
-    order = {stage: number for number, stage in enumerate(MADE)}
+    files = made()
+    new = pd.DataFrame([(stage, content_hash(files[stage]), *cost) for stage, cost in found.items()], columns=COLUMNS)
+    order = {stage: number for number, stage in enumerate(files)}
     whole = pd.concat([kept, new], ignore_index=True).sort_values("stage", key=lambda names: names.map(order))
     write_atomically(COSTS, whole.to_csv(index=False, lineterminator="\n"))
 

@@ -1,6 +1,7 @@
-"""The rivals beside Telepath: reports/rivals.md and reports/rivals.csv."""
+"""The rivals beside Telepath and the oracle: reports/rivals.md and reports/rivals.csv."""
 
-from stages.artefacts import EVALUATION, FACTS, REPORTS, rival_files
+from stages.artefacts import EVALUATION, FACTS, ORACLE_CURVE, ORACLE_RETURNS, REPORTS, rival_files
+from stages.costs import read_costs
 from stages.harness import Context, run
 from telepath.config import Params
 from telepath.evaluation.evidence import read_facts, read_table
@@ -12,12 +13,12 @@ def main(params: Params, context: Context) -> None:
     columns = ("agent", "episode", "return", "divergences")
     facts, returns = read_facts(FACTS), [read_table(EVALUATION / "returns.csv", columns)]
     effort = {"telepath": Effort(facts["target_steps"], facts["target_divergences"])}
-    for name in RIVALS:
-        _, curve_file, returns_file = rival_files(name)
+    files = {name: rival_files(name)[1:] for name in RIVALS} | {"oracle": (ORACLE_CURVE, ORACLE_RETURNS)}
+    for name, (curve_file, returns_file) in files.items():
         last = read_table(curve_file, ("steps", "divergences")).iloc[-1]
         effort[name] = Effort(int(last["steps"]), int(last["divergences"]))
         returns.append(read_table(returns_file, columns))
-    write_comparison(compare(returns, effort, params), params, REPORTS)
+    write_comparison(compare(returns, effort, read_costs(), params), params, REPORTS)
 
 
 if __name__ == "__main__":

@@ -118,16 +118,23 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     def cell(seed: int, pada: float) -> dict[str, Any]:
         key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed}
         returns = {"telepath": [700.0, 900.0], "pada": [pada, pada], "zero_shot": [10.0]}
-        stages = {"train_target": 4.0, "train_pada": 1.5, "evaluate_pada": 0.1}
+        stages = {"explore_target": 1.0, "train_belief": 0.5, "label": 0.5, "train_target": 4.0, "train_pada": 1.5}
         return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
 
-    rows = rivals.results([cell(0, 100.0), cell(1, 300.0)])
+    def oracle(gap: str) -> dict[str, Any]:
+        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": 0}
+        return key | {"returns": {"oracle": [500.0]}, "target_steps": 95, "stage_minutes": {"train_oracle": 7.5}}
+
+    rows = rivals.results([oracle("mass 1.5"), oracle("gravity"), cell(0, 100.0), cell(1, 300.0)])
+    assert set(rows["gap"]) == {"mass 1.5"}, "an oracle beside which there are no rivals"
+    assert rows[rows["agent"] == "oracle"][["return", "steps", "minutes"]].to_numpy().tolist() == [[500, 95, 7.5]]
     assert rows[rows["agent"] == "pada"]["return"].tolist() == [100, 300]
     assert rows[rows["agent"] == "pada"]["minutes"].tolist() == [1.5, 1.5]
+    assert rows[rows["agent"] == "telepath"]["minutes"].tolist() == [6, 6], "exploration and labels are its own"
     assert rows[rows["agent"] == "zero_shot"][["steps", "minutes"]].isna().all(axis=None)
     text = rivals.page(rows, {"pada": "the simulator"})
     assert "| PADA | 200 | -1071 to 1471 | 100 to 300 | 2 | 80 | 1.5 | the simulator |" in text  # two seeds say little
-    assert text.index("| PADA |") < text.index("**Telepath**")
+    assert text.index("| PADA |") < text.index("**Telepath**") < text.index("| oracle, same steps | 500 |")
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
 

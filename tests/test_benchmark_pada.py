@@ -50,6 +50,8 @@ def test_it_runs_and_does_not_run_again(
     pada.main([*arguments, "mass 1.5", "gravity 0.5"])
     monkeypatch.setattr(pada, "measure", no_more)
     pada.main([*arguments, "mass 1.5", "gravity 0.5"])
+    with pytest.raises(AssertionError, match="a second run"):
+        pada.main([*arguments, "mass 1.5", "--steps", "120"])
     table = pd.read_csv(tmp_path / "out" / "table.csv")
     assert table["gap"].tolist() == ["mass 1.5", "gravity 0.5"]
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
@@ -58,7 +60,7 @@ def test_it_runs_and_does_not_run_again(
 def test_the_summary_counts_in_shares_of_the_source() -> None:
     curve = pd.DataFrame(
         {"steps": [0, 1000, 2000, 3000], "return": [100.0, 390, 400, 350], "source": 500.0, "deviation": np.nan}
-    )
+    ).assign(code="abc")
     (row,) = pada.summary({("mass 1.5", 0): curve}).to_dict("records")
     assert row == {
         "gap": "mass 1.5",
@@ -68,6 +70,8 @@ def test_the_summary_counts_in_shares_of_the_source() -> None:
         "adapted": 0.7,
         "steps": 3000,
         "steps to 0.8": 2000,
+        "published": "0.95",
+        "code": "abc",
     }
     (row,) = pada.summary({("mass 1.5", 0): curve.iloc[:2]}).to_dict("records")
     assert pd.isna(row["steps to 0.8"])

@@ -14,6 +14,7 @@ import yaml
 
 from benchmarks.kills import digests
 from benchmarks.tiny import TINY, Project, copy_project
+from telepath.evaluation.rivals import EVERYONE
 
 SOURCE = {"collect_source", "train_source"}
 TARGET = {
@@ -35,6 +36,16 @@ import importlib, sys
 from stages.harness import execute
 for name in sys.argv[1:]:
     execute(importlib.import_module(f"stages.{name}").main, name)
+"""
+
+RIVALS = """
+import importlib
+from stages.costs import RIVAL_STAGES
+from stages.harness import RIVALS, execute, read_stages
+stages = read_stages(RIVALS)
+for name in ("check_rivals", *RIVAL_STAGES, "evaluate_rival", "report_rivals"):
+    for item in stages[name].get("matrix", {"rival": [""]})["rival"]:
+        execute(importlib.import_module(f"stages.{name}").main, name, item)
 """
 
 
@@ -195,6 +206,18 @@ class TestPipeline:
         assert clone.repro() == set()
         for out in ("data/source/agent.safetensors", "data/target/agent.safetensors", "data/evaluation/returns.csv"):
             assert (clone.folder / out).read_bytes() == (project.folder / out).read_bytes()
+
+    def test_every_rival_is_adapted_judged_and_shown(self, project: Project) -> None:
+        project.run(sys.executable, "-c", RIVALS)
+        project.run(sys.executable, "-m", "stages.costs")
+        project.run("dvc", "repro", "-s", "-f", "rivals/dvc.yaml:report_rivals")
+        table = pd.read_csv(project.folder / "reports" / "rivals.csv").set_index("agent")
+        assert list(table.index) == [name for name in EVERYONE if name != "action_hold" or name in table.index]
+        trained = table.drop(index=["random", "zero_shot", "action_hold"], errors="ignore")
+        assert (trained["minutes"] >= 0).all(), "each one's run time was measured"
+        assert (table["low"] <= table["return"]).all()
+        budget = sum(TINY[f"tasks.ball_in_cup-catch.{part}_steps"] for part in ("explore", "refine"))
+        assert trained.drop(index=["source", "oracle", "randomised"])["steps"].between(1, budget).all()
 
 
 def copy_of(project: Project, folder: Path) -> Project:

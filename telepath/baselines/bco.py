@@ -1,10 +1,14 @@
 """BCO: behaviour cloning from observation (Torabi, Warnell and Stone, IJCAI 2018), in its form BCO(alpha).
 
 Two regressions. The *inverse model* learns on the target's own transitions which action leads from one observation to
-the next, p(a | o_t, o_t+1), and so guesses what the target would have to do to move as the source was seen to move. A
-*clone* learns those guesses, beside the observations at which they were made. First the target moves at random, then
-as the clone does, with noise, and every episode improves both networks: only where the clone goes does the inverse
-model meet what the source shows.
+the next, and so guesses what the target would have to do to move as the source was seen to move. A *clone* learns those
+guesses, beside the observations at which they were made (equations 1 and 2 of the paper),
+
+    max_theta  sum_{(o, a, o') of the target} log p_theta(a | o, o'),
+    max_phi    sum_{(o, o') of the source}    log pi_phi(a~ | o),        a~ = argmax_a p_theta(a | o, o').
+
+First the target moves at random, then as the clone does, with noise, and every episode improves both networks: only
+where the clone goes does the inverse model meet what the source shows.
 
 Of the source it sees observations, and returns, by which the best episodes are chosen. Where the control rates differ,
 the source's observations are interpolated at the target's rate, straight lines in between: in a faster target the

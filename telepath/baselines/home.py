@@ -23,8 +23,10 @@ class SourceDynamics(Protocol):
         """The target begins this episode."""
         ...
 
-    def next(self, state: Array, observation: Array, action: Array) -> Array:
-        """The source's next observation (D,), from the physics state or from the observation (D,) of it."""
+    def next(self, state: Array, observation: Array, action: Array) -> Array | None:
+        """The source's next observation (D,), from the physics state or from the observation (D,) of it; None where
+        its simulator diverges.
+        """
         ...
 
 
@@ -39,12 +41,14 @@ class SimulatedSource:
         """The target begins this episode."""
         self.start = (seed, episode)
 
-    def next(self, state: Array, observation: Array, action: Array) -> Array:
+    def next(self, state: Array, observation: Array, action: Array) -> Array | None:
         """One step from the physics state, as ``Environment.physics_state`` gives it."""
         # The same draw as in the target: what a task randomises beside the state, such as a goal, must agree as well.
         self.simulator.reseed(*self.start)
         self.simulator.reset(state)
-        return self.simulator.step(action).observation
+        before = self.simulator.divergences
+        found = self.simulator.step(action).observation
+        return found if self.simulator.divergences == before else None
 
 
 class LearnedSource:

@@ -60,6 +60,7 @@ from telepath.baselines.regression import Fit, Pairs, Regressor, built
 from telepath.baselines.rival import Allowed, Figures, episode_budget, noisy
 from telepath.dreamer.agent import Agent
 from telepath.envs.rollout import ActionHold, Policy, Recorder
+from telepath.envs.suite import Environment
 from telepath.episodes import Array
 from telepath.errors import UserError
 from telepath.rival_settings import PadaSettings, PlainPadaSettings
@@ -211,15 +212,20 @@ class AdaptedPolicy:
             generator.set_state(kept)
 
 
+def demand_steps(settings: PlainPadaSettings, target: Environment, steps: int) -> None:
+    """Raise ``UserError`` where the first steps leave nothing of so many target ``steps`` to adapt in."""
+    whole = episode_budget(target, steps) * target.episode_steps
+    if settings.first_steps >= whole:
+        name = "pada" if isinstance(settings, PadaSettings) else "pada_model"
+        what = f"{settings.first_steps} leave nothing of the {whole} target steps in whole episodes to adapt in"
+        raise UserError(f"rivals.{name}.first_steps: {what}; choose fewer, or more target steps")
+
+
 class Pada:
     """Adapts a source agent to a target online."""
 
     def __init__(self, allowed: Allowed, settings: PlainPadaSettings):
-        steps = episode_budget(allowed.target, allowed.steps) * allowed.target.episode_steps
-        if settings.first_steps >= steps:
-            name = "pada" if isinstance(settings, PadaSettings) else "pada_model"
-            what = f"{settings.first_steps} leave nothing of the {steps} target steps in whole episodes to adapt in"
-            raise UserError(f"rivals.{name}.first_steps: {what}; choose fewer, or more target steps")
+        demand_steps(settings, allowed.target, allowed.steps)
         torch.manual_seed(allowed.seed)
         self.source, self.target, self.settings, self.seed = allowed.agent, allowed.target, settings, allowed.seed
         self.rate_ratio = allowed.rates.ratio
@@ -269,14 +275,15 @@ class Pada:
             recorder.step(action)
             self.steps += 1
             # The last step of an episode may be shorter than the others.
-            if not recorder.over:
-                after, expected = recorder.observation[-1], self.dynamics.next(state, observation, wanted)
+            expected = None if recorder.over else self.dynamics.next(state, observation, wanted)
+            if expected is not None:
+                after = recorder.observation[-1]
                 row = self.deviation.inputs(*rows_of(observation, wanted, action))
                 self.pairs.add(row, self.deviation.outcome(*rows_of(observation, after, expected)))
                 missed.append((after - expected) / self.deviation.scale.numpy())
             losses += learnt
             self.look()
-        deviation = float(np.sqrt(np.mean(np.square(missed))))
+        deviation = float(np.sqrt(np.mean(np.square(missed or [0.0]))))
         figures = {"deviation": deviation, "loss": float(np.mean(losses or [1.0]))}
         return recorder.episode().steps, figures
 

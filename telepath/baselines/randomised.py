@@ -1,10 +1,13 @@
 """Domain randomisation: a policy for every target is one for this one too (Peng, Andrychowicz, Zaremba and Abbeel, ICRA
 2018).
 
-The source agent's training, in a source that has other physics in every episode: each of the named quantities is
-multiplied by a factor drawn from [1 / ``factor``, ``factor``], evenly in its logarithm. Our agent is recurrent, as
-theirs is, so that it can find out where it is. The target is not touched at all; what is known of it is its control
-rate. Trained for as long, in seconds and in updates, as the source agent was.
+The source agent's training, in a source that has other physics mu in every episode (section III of the paper),
+
+    max_pi  E_{mu ~ rho} E_{pi, mu} [ sum_t gamma^t r_t ]:
+
+each of the named quantities is multiplied by a factor drawn from [1 / ``factor``, ``factor``], evenly in its logarithm.
+Our agent is recurrent, as theirs is, so that it can find out where it is. The target is not touched at all; what is
+known of it is its control rate. Trained for as long, in seconds and in updates, as the source agent was.
 
 Different from the paper: a fixed number of ``variants``, because every one is a model to compile; quantities that the
 task does not have are left out.

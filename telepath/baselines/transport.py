@@ -17,26 +17,47 @@ has the cosine of learnt features, and epsilon is in units of its mean; the poli
 """
 
 import numpy as np
-import torch
+from scipy.special import logsumexp
 
 from telepath.baselines.likeness import Likeness, squared_distances
 from telepath.episodes import Array
 from telepath.rival_settings import TransportSettings
 
+PLAIN = 16
+"""Iterations in plain numbers after each one in logarithms."""
+
 
 def sinkhorn(cost: Array, epsilon: float, iterations: int) -> Array:
     """The entropic plan (T, N) between uniform heaps for a cost (T, N), which may be infinite where nothing may pass.
 
-    In the log domain: scalings of exp(-C / epsilon) would underflow. The rows' sums are exact, those of the columns as
-    near as the iterations bring them. Every row and column needs a finite entry.
+    Scalings of exp(-C / epsilon) would underflow, so their logarithms are kept, and the plan that they make so far is
+    scaled for a while in plain numbers, at a tenth of the time. The rows' sums are exact, those of the columns as near
+    as the iterations bring them. Every row and column needs a finite entry.
     """
-    log_kernel = torch.from_numpy(-cost / epsilon)
-    rows, columns = (-float(np.log(size)) for size in cost.shape)
-    left, right = log_kernel.new_zeros(cost.shape[0]), log_kernel.new_zeros(cost.shape[1])
-    for _ in range(iterations):
-        right = columns - torch.logsumexp(log_kernel + left[:, None], 0)
-        left = rows - torch.logsumexp(log_kernel + right[None], 1)
-    return torch.exp(log_kernel + left[:, None] + right[None]).numpy()
+    log_kernel = -cost / epsilon
+    rows, columns = (1 / size for size in cost.shape)
+    left, due = np.zeros(len(cost)), iterations
+    while True:
+        right = np.log(columns) - logsumexp(log_kernel + left[:, None], axis=0)
+        left = np.log(rows) - logsumexp(log_kernel + right, axis=1)
+        plan = np.exp(log_kernel + left[:, None] + right)
+        due -= 1
+        if due <= 0:
+            return plan
+        count = min(PLAIN, due - 1)
+        gain = log_gain(plan, rows, columns, count)
+        # A column whose mass underflows waits for the logarithms.
+        if np.isfinite(gain).all():
+            left, due = left + gain, due - count
+
+
+def log_gain(plan: Array, rows: float, columns: float, iterations: int) -> Array:
+    """Logarithms of the factors (T,) by which the iterations scale the rows of a positive ``plan`` (T, N)."""
+    row = np.ones(len(plan))
+    with np.errstate(all="ignore"):
+        for _ in range(iterations):
+            row = rows / (plan @ (columns / (row @ plan)))
+        return np.log(row)
 
 
 def transport_reward(cost: Array, epsilon: float, iterations: int) -> Array:

@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 from telepath.alignment.labeller import Labeller
 from telepath.alignment.rates import Rates
 from telepath.alignment.segments import FrameScale
+from telepath.baselines import transport
 from telepath.baselines.catalogue import make_labeller
 from telepath.baselines.coverage import ordered_coverage, subgoals, temperature
 from telepath.baselines.discriminator import DiscriminatorLabels, fit_discriminator, moves
@@ -59,6 +60,16 @@ def test_a_large_epsilon_spreads_the_mass_evenly() -> None:
 def test_a_small_epsilon_does_not_underflow() -> None:
     cost = np.array([[0.0, 5e3], [5e3, 0.0]])
     np.testing.assert_allclose(sinkhorn(cost, 1.0, 100), [[0.5, 0], [0, 0.5]], atol=1e-9)
+    # Nor where every frame but one is nearest to the same one, and all others are far away.
+    cost = np.array([[0.0, 4e3, 5e3], [0.0, 6e3, 9e3], [0.0, 7e3, 8e3]])
+    np.testing.assert_allclose(sinkhorn(cost, 1.0, 20000).sum(0), 1 / 3, rtol=1e-3)
+
+
+def test_plain_numbers_between_logarithms_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = banded(np.random.default_rng(0).exponential(1, (40, 50)), 6)
+    found = sinkhorn(cost, 0.01, 60)
+    monkeypatch.setattr(transport, "PLAIN", 0)
+    np.testing.assert_allclose(found, sinkhorn(cost, 0.01, 60), rtol=1e-9, atol=1e-15)
 
 
 def test_the_transport_reward_of_a_shifted_point_is_its_squared_distance() -> None:
