@@ -5,8 +5,8 @@ the round's updates of world model, reward, belief and behavior. The last one is
 labels say of it is one half of the round's score. Then some re-enactments are searched anew. When all rounds are over
 the best are rolled out again, and the one whose inferred return is highest is shipped; the source agent's own, whose
 rounds count with all of their episodes, unless another is clearly better. What is kept of a round are running averages
-of all weights, as they were when they did best in imagination, the other half of the score: from one update to the next
-a policy forgets and relearns. Who collects is the agent as it is, so that the model sees what it does now.
+of all weights, as they were when they last did well in imagination, the other half of the score: from one update to the
+next a policy forgets and relearns. Who collects is the agent as it is, so that the model sees what it does now.
 
 *With source agent* the world model begins as the source's, but actor and critic begin from nothing: an actor that was
 drilled on other dynamics unlearns its gait before it learns another, and a new one that is trained in a model which
@@ -44,7 +44,7 @@ from telepath.transfer.budget import episodes_per_round
 from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels
 from telepath.transfer.reward import Labelled, label_loss
-from telepath.transfer.trial import imagined_rates
+from telepath.transfer.trial import CLOSE, imagined_rates
 
 Weights = dict[str, Tensor]
 
@@ -163,7 +163,8 @@ class Refinement:
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[Snapshot] = []
-        self.best: Snapshot | None = None
+        self.kept: Snapshot | None = None
+        self.highest = -math.inf
         self.final_steps = self.final_divergences = 0
         self.losses: Figures = {"reward": torch.tensor(math.nan), "belief": torch.tensor(math.nan)}
         self.refresh()
@@ -199,7 +200,7 @@ class Refinement:
             if given := self.given[len(self.rounds) :]:
                 self.finish_round(given[0], Snapshot(copy_of(given[0]), given[0].pace, self.steady_reward.weights()))
             else:
-                self.finish_round(self.agent, self.best or self.try_out())
+                self.finish_round(self.agent, self.kept or self.try_out())
         self.ship()
 
     def _last_score(self) -> dict[str, float]:
@@ -262,19 +263,23 @@ class Refinement:
         return done * trials // (end - begin) > (done - 1) * trials // (end - begin)
 
     def try_out(self) -> Snapshot:
-        """The averages that did best in imagination, those of now among the others of this round."""
+        """The averages to keep if the round ended now: the latest of those that do about best of it in imagination.
+
+        What is older flatters itself: while a policy climbs, young models promise as much as those that know better.
+        """
         begun = [episode.observation[0] for episode in self.replay.episodes[-self.settings.trial_episodes :]]
         agent, reward, steps = self.steady.average, self.steady_reward.average, self.environment.episode_steps
         rates = imagined_rates(agent, reward, torch.from_numpy(np.stack(begun)), steps, self.seed)
         imagined = float(rates.mean()) * steps * self.environment.action_repeat
-        if self.best is None or imagined >= self.best.imagined_return:
-            self.best = Snapshot(self.steady.weights(), agent.pace, self.steady_reward.weights(), imagined)
-        return self.best
+        self.highest = max(self.highest, imagined)
+        if self.kept is None or imagined >= self.highest - (1 - CLOSE) * abs(self.highest):
+            self.kept = Snapshot(self.steady.weights(), agent.pace, self.steady_reward.weights(), imagined)
+        return self.kept
 
     def finish_round(self, agent: Agent, kept: Snapshot) -> None:
         """Keep what is ``kept`` of this round, see what its ``agent`` does, and label that."""
         self.snapshots.append(kept)
-        self.best = None
+        self.kept, self.highest = None, -math.inf
         due = self.explored + (len(self.rounds) + 1) * self.episodes_per_round
         played = []
         while len(self.replay) < due:
@@ -453,7 +458,8 @@ class Refinement:
             "updates": self.updates,
             "rounds": [tuple(row) for row in self.rounds],
             "snapshots": [tuple(snapshot) for snapshot in self.snapshots],
-            "best": None if self.best is None else tuple(self.best),
+            "kept": None if self.kept is None else tuple(self.kept),
+            "highest": self.highest,
             "losses": self.losses,
             "alignments": tuple(self.alignments),
             "imagined": tuple(self.imagined),
@@ -474,7 +480,8 @@ class Refinement:
         self.updates, self.losses = state["updates"], state["losses"]
         self.rounds = [Round(*row) for row in state["rounds"]]
         self.snapshots = [Snapshot(*snapshot) for snapshot in state["snapshots"]]
-        self.best = None if state["best"] is None else Snapshot(*state["best"])
+        self.kept = None if state["kept"] is None else Snapshot(*state["kept"])
+        self.highest = state["highest"]
         self.alignments = Alignments(*state["alignments"])
         self.imagined = Labelled(*state["imagined"]).to(self.device)
         self.replay.restore(state["replay"])

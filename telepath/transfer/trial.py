@@ -11,6 +11,9 @@ from telepath.dreamer.agent import Agent
 from telepath.dreamer.behavior import RewardHead, imagine
 from telepath.dreamer.imagining import Noise
 
+CLOSE = 0.95
+"""What imagines this share of the best of a round is as good: of those the latest has learnt the most."""
+
 STRETCH = 64
 """Steps imagined at a time: bounds the memory."""
 

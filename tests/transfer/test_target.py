@@ -25,6 +25,7 @@ from telepath.transfer.knowledge import Knowledge
 from telepath.transfer.labels import Labels, label, segments_of
 from telepath.transfer.reward import Labelled, label_loss
 from telepath.transfer.target import Refinement, Round, choose, copy_of
+from telepath.transfer.trial import CLOSE
 from tests.conftest import Counting, Kept, NoScratch, PointEnvironment, StopAt, Stopped, counting_episode
 from tests.tape import TapeRecorder, doubled, updated
 
@@ -363,6 +364,27 @@ def test_the_averages_are_tried_out_evenly_and_the_best_of_a_round_are_kept(
         assert all(torch.equal(kept.agent[name], value) for name, value in best[1].items())
         assert all(torch.equal(kept.reward[name], value) for name, value in best[2].items())
         assert refinement.rounds[number].imagined_return == kept.imagined_return <= 0
+
+
+@pytest.mark.parametrize("fall", [0.04, 0.5])
+def test_of_averages_that_imagine_about_as_much_the_latest_is_kept(
+    tiny: Params, fall: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refinement, tried = Transfer(tiny).refinement(), []
+
+    def falling(agent: Agent, reward: RewardHead, first: torch.Tensor, steps: int, seed: int) -> torch.Tensor:
+        begin, end = (refinement.updates_due(len(refinement.rounds) + more) for more in (0, 1))
+        promise = 1 - fall * (refinement.updates - begin) / (end - begin)
+        tried.append((len(refinement.rounds), promise, copy_of(agent)))
+        return torch.full((len(first),), promise)
+
+    monkeypatch.setattr("telepath.transfer.target.imagined_rates", falling)
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    for number, snapshot in enumerate(refinement.snapshots):
+        of_it = [trial for trial in tried if trial[0] == number]
+        near = [trial for trial in of_it if trial[1] >= CLOSE * of_it[0][1]]
+        assert (near == of_it) == (fall == 0.04)
+        assert all(torch.equal(snapshot.agent[name], value) for name, value in near[-1][2].items())
 
 
 def test_a_round_without_updates_keeps_the_averages_that_there_are(tiny: Params) -> None:
