@@ -21,7 +21,6 @@ ORACLE_RETURNS = DATA / "oracle" / "returns.csv"
 EVALUATION = DATA / "evaluation"
 FACTS = EVALUATION / "facts.json"
 RIVALS = DATA / "rivals"
-RIVALS_CHECKED = RIVALS / "checked.txt"
 REPORTS = Path("reports")
 RECORDS = (Path("dvc.lock"), Path("rivals/dvc.lock"))
 """DVC's own, of what of the pipelines is done. The name is DVC's: they lock nothing."""

@@ -3,7 +3,7 @@
 Its output never changes, as that of `check`.
 """
 
-from stages.artefacts import RIVALS_CHECKED
+from stages.artefacts import RIVALS
 from stages.harness import Context, run
 from telepath.baselines.pada import demand_steps
 from telepath.baselines.randomised import random_gaps
@@ -20,7 +20,7 @@ def main(params: Params, context: Context) -> None:
     task, target = params.tasks[params.task], target_environment(params.task, params.gap, 0, rewarded=False)
     demand_steps(params.rivals.pada_model, target, task.explore_steps + task.refine_steps)
     random_gaps(params.task, params.gap.action_repeat, params.rivals.randomised, seed=0)
-    write_atomically(RIVALS_CHECKED, "The rivals' settings passed `python -m stages.check_rivals`.\n")
+    write_atomically(RIVALS / "checked.txt", "The rivals' settings passed `python -m stages.check_rivals`.\n")
 
 
 if __name__ == "__main__":
