@@ -112,14 +112,15 @@ def summary(shares: pd.DataFrame) -> tuple[float, Interval, int]:
     return iqm(shares["share"].to_numpy()), stratified_interval(strata, CONFIDENCE), len(shares)
 
 
-def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
-    """The tables in Markdown."""
+def page(table: pd.DataFrame, diary: pd.DataFrame) -> str:
+    """The tables in Markdown, of ``results`` and ``rounds``."""
+    held = stability(diary)
     lines = [
         "# Benchmark",
         "",
         "Mean true return over seeds (their number behind it), 20 evaluation episodes each. "
         "`python -m benchmarks.grid` runs the cells, `python -m benchmarks.table` writes this page. A dash: not run. "
-        f"The code of each cell stands in results.csv, commits {', '.join(sorted(table['code'].unique()))}.",
+        "Which commit each cell is of stands below, beside its rounds.",
         "",
         "| task | gap | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (2 + len(COLUMNS)) + "|",
@@ -165,6 +166,24 @@ def page(table: pd.DataFrame, held: pd.DataFrame) -> str:
         score = "–" if pd.isna(run["correlation"]) else f"{run['correlation']:.2f}"
         key = " | ".join(str(run[part]) for part in ("task", "gap", "setting", "seed"))
         lines.append(f"| {key} | {run['held']:.2f} | {run['shipped']:.2f} | {score} |")
+    lines += [
+        "",
+        "## Rounds",
+        "",
+        "True return of every round over 5 episodes, what was shipped in bold. The first round is the source's policy "
+        "as it came; in a faster target the second one is the same, held. It ends in -dirty where files differed.",
+        "",
+        "| task | gap | setting | seed | commit | rounds |",
+        "|---|---|---|---|---|---|",
+    ]
+    keys = ["task", "gap", "setting", "seed"]
+    commits = dict(zip(table[keys].itertuples(index=False, name=None), table["code"], strict=True))
+    for cell, trained in diary.groupby(keys, sort=False):
+        true = " ".join(
+            f"**{value:.0f}**" if shipped else f"{value:.0f}"
+            for value, shipped in zip(trained["return"], trained["shipped"], strict=True)
+        )
+        lines.append(f"| {' | '.join(map(str, cell))} | {commits[cell]} | {true} |")
     return "\n".join([*lines, "", "![True return of every round](curves.png)", ""])
 
 
@@ -198,7 +217,7 @@ def main() -> None:
     table, diary = results(cells), rounds(cells)
     table.to_csv(FOLDER / "results.csv", index=False)
     diary.to_csv(FOLDER / "rounds.csv", index=False)
-    (FOLDER / "index.md").write_text(page(table, stability(diary)), encoding="utf-8")
+    (FOLDER / "index.md").write_text(page(table, diary), encoding="utf-8")
     draw(diary, table, FOLDER / "curves.png")
     print(f"{len(cells)} cells: {FOLDER / 'index.md'}")
 

@@ -109,8 +109,9 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     held = stability(diary)
     np.testing.assert_allclose(held["held"], [0.8, 1.0])
     np.testing.assert_allclose(held["shipped"], [1.0, 0.6])
-    text = page(table, held)
+    text = page(table, diary)
     assert "| walker-walk | mass 1.5 | 800 (2) |" in text
+    assert "| with source agent | 1 | abc1234 | 800 **600** 1000 |" in text
     assert all(title in text for title in COLUMNS.values())
 
 
