@@ -22,12 +22,33 @@ EXTRA = ("walker-walk", "rate 2 to 1")
 RIVALS = "rivals"
 """The setting of a cell in which all rivals stand beside Telepath *with source agent*."""
 
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "untrained belief net": {"belief.updates": 1, "target.belief_every": 10**9},
+    "one initial latent": {"label.initial_latents": 1},
+    "no warping": {"label.band": 0.0, "label.slack": 0.0, "label.match.band": 0.0, "label.match.slack": 0.0},
+    "mean instead of proportional split": {"label.split": "mean"},
+    "labels count alike, whatever they cost": {"label.tolerance": 1e6, "label.match.tolerance": 1e6},
+    "matching by observations alone": {"label.match.worth": 0.0},
+    "labels of real replay alone": {"target.imagined_weight": 0.0, "target.realign": 0},
+    "random exploration": {"explore.random": 1.0, "explore.source_policy": 0.0},
+    "three trained rounds": {"target.rounds": 4},
+    "no beginnings": {"target.beginnings": 0.0},
+    "no averages, no trials": {"target.average_rate": 1.0, "target.trials": 1},
+}
+"""What Telepath *with source agent* is without one of its parts: a name, and what differs in params.yaml.
+
+"No warping" leaves the diagonal alone, which at equal rates is the Euclidean distance. What is without the warm start
+is *trajectories only*.
+"""
+
 CONVERGED = 4.0
 """Multiple of Telepath's target steps after which an oracle counts as converged."""
 
 
 class Cell(NamedTuple):
-    """A transfer, an oracle or the rivals: ``setting`` is of ``SETTINGS``, "oracle", "converged oracle" or "rivals"."""
+    """A transfer, an oracle or the rivals: ``setting`` is of ``SETTINGS`` or ``ABLATIONS``, "oracle", "converged
+    oracle" or "rivals".
+    """
 
     task: str
     gap: str
@@ -64,8 +85,9 @@ class Cell(NamedTuple):
             changed["gap.gravity"] = GRAVITY.get(self.task, 2.0)
         elif self.gap == "gear 0.5":
             changed["gap.gear"] = 0.5
-        if self.setting in (*SETTINGS, RIVALS):
-            changed["setting"] = SETTINGS[0] if self.setting == RIVALS else self.setting
+        if "oracle" not in self.setting:
+            changed["setting"] = self.setting if self.setting in SETTINGS else SETTINGS[0]
+            changed |= ABLATIONS.get(self.setting, {})
         elif self.setting == "converged oracle":
             changed["oracle.step_multiple"] = CONVERGED
         return changed

@@ -3,7 +3,8 @@
     python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
 
 By default the three tasks, their six gaps, *with source agent*, seed 0.
-``--settings`` besides those of Telepath: "oracle", "converged oracle", and "rivals" for every rival of that cell.
+``--settings`` besides those of Telepath: "oracle", "converged oracle", "rivals" for every rival of that cell, and
+"ablations" for Telepath without one of its parts at a time (or any of them by its name).
 
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
 checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
@@ -28,7 +29,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
 from stages.costs import COLUMNS, COSTS
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
@@ -245,12 +246,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, usable_cpus()))
     parser.add_argument("--tasks", nargs="+", choices=RATES, default=list(RATES))
     parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]], default=list(GAPS))
-    every = [*SETTINGS, "oracle", "converged oracle", RIVALS]
+    every = [*SETTINGS, "oracle", "converged oracle", RIVALS, "ablations", *ABLATIONS]
     parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     asked = parser.parse_args()
     stop_on_signals()
-    cells = list(grid(asked.tasks, asked.gaps, asked.settings, asked.seeds))
+    settings = [name for each in asked.settings for name in (ABLATIONS if each == "ablations" else [each])]
+    cells = list(grid(asked.tasks, asked.gaps, settings, asked.seeds))
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):
         workspaces.put(Workspace(number, max(1, usable_cpus() // asked.workers)))

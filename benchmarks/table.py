@@ -3,8 +3,8 @@
     python -m benchmarks.table
 
 Writes reports/benchmark/results.csv (a row an agent, cell and seed), rounds.csv (a row a round), curves.png and
-index.md. Returns are means over the evaluation's episodes. Intervals treat seeds as the replicates: they resample the
-seeds within each cell, so one seed alone has none.
+index.md, and ablations.md where there are any. Returns are means over the evaluation's episodes. Intervals treat seeds
+as the replicates: they resample the seeds within each cell, so one seed alone has none.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cells import EXTRA, GAPS, RATES, RIVALS, SETTINGS
+from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS
 from benchmarks.panels import return_panels
 from telepath.evaluation.agents import BLUE, COLOURS, VERMILION
 from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
@@ -187,6 +187,45 @@ def page(table: pd.DataFrame, diary: pd.DataFrame) -> str:
     return "\n".join([*lines, "", "![True return of every round](curves.png)", ""])
 
 
+def ablations(cells: list[dict[str, Any]]) -> str:
+    """Telepath without one of its parts at a time, beside the whole of the same cells and seeds, in Markdown.
+
+    Of every ablation and cell: the return of what was shipped, and the mean true return of the last three rounds, means
+    over seeds; in brackets the seeds.
+    """
+    table, diary = results(cells), rounds(cells)
+    last = diary.groupby(["task", "gap", "setting", "seed"], sort=False)["return"].apply(
+        lambda true: true.tail(3).mean()
+    )
+    shown = table[(table["agent"] == table["setting"]) & table["setting"].isin([SETTINGS[0], *ABLATIONS])]
+    shown = shown.set_index(keys).assign(last=last)[["return", "last"]].reset_index()
+    places = shown[shown["setting"].isin(ABLATIONS)][["task", "gap"]].drop_duplicates()
+    lines = [
+        "| what is changed | " + " | ".join(f"{task}, {gap}" for task, gap in places.itertuples(index=False)) + " |"
+    ]
+    lines.append("|---" * (1 + len(places)) + "|")
+    for setting in (SETTINGS[0], *ABLATIONS):
+        columns = []
+        for task, gap in places.itertuples(index=False):
+            runs = shown[(shown["task"] == task) & (shown["gap"] == gap) & (shown["setting"] == setting)]
+            seeds = ", ".join(map(str, sorted(runs["seed"])))
+            columns.append(f"{runs['return'].mean():.0f}, {runs['last'].mean():.0f} ({seeds})" if len(runs) else "–")
+        name = "nothing" if setting == SETTINGS[0] else setting
+        lines.append(f"| {name} | " + " | ".join(columns) + " |")
+    return "\n".join(
+        [
+            "# Ablations",
+            "",
+            "Telepath *with source agent* without one of its parts at a time: true return of what was shipped (20 "
+            "episodes), and of the last three rounds on the mean (5 episodes each); means over the seeds in brackets. "
+            "`python -m benchmarks.grid --settings ablations` runs them, benchmarks/cells.py says what each changes.",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
+
 def share_of(true: "pd.Series[bool]") -> str:
     """How many of how many."""
     return f"{int(true.sum())} of {len(true)}"
@@ -211,7 +250,8 @@ def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Read the cells and write."""
-    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] != RIVALS]
+    finished = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] != RIVALS]
+    cells = [cell for cell in finished if cell["setting"] not in ABLATIONS]
     if not cells:
         raise SystemExit("no finished cells in reports/benchmark/cells; run `python -m benchmarks.grid` first")
     table, diary = results(cells), rounds(cells)
@@ -219,6 +259,8 @@ def main() -> None:
     diary.to_csv(FOLDER / "rounds.csv", index=False)
     (FOLDER / "index.md").write_text(page(table, diary), encoding="utf-8")
     draw(diary, table, FOLDER / "curves.png")
+    if len(finished) > len(cells):
+        (FOLDER / "ablations.md").write_text(ablations(finished), encoding="utf-8")
     print(f"{len(cells)} cells: {FOLDER / 'index.md'}")
 
 

@@ -15,10 +15,10 @@ import yaml
 
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
-from benchmarks.cells import EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
-from benchmarks.table import COLUMNS, over, page, results, rounds, stability
+from benchmarks.table import COLUMNS, ablations, over, page, results, rounds, stability
 from telepath.alignment.diagonals import dtw_tensors
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
@@ -113,6 +113,26 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     assert "| walker-walk | mass 1.5 | 800 (2) |" in text
     assert "| with source agent | 1 | abc1234 | 800 **600** 1000 |" in text
     assert all(title in text for title in COLUMNS.values())
+
+
+def test_an_ablation_stands_beside_the_whole_of_the_same_cell() -> None:
+    whole = finished(0, SETTINGS[0], 900.0, [100.0, 900.0, 900.0, 900.0])
+    without = finished(1, "no warping", 400.0, [100.0, 500.0, 400.0, 300.0])
+    oracle = {**finished(0, "oracle", 0.0, []), "returns": {"oracle": [500.0]}}
+    oracle.pop("rounds")
+    elsewhere = finished(0, SETTINGS[0], 900.0, [1.0, 2.0, 3.0], gap="gravity")
+    text = ablations([whole, without, oracle, elsewhere])
+    assert "| what is changed | walker-walk, mass 1.5 |\n" in text
+    assert "| nothing | 900, 900 (0) |" in text
+    assert "| no warping | 400, 400 (1) |" in text
+    assert "| no beginnings | – |" in text
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_settings_that_there_are(name: str) -> None:
+    plain, changed = (settings_of(Cell("walker-walk", "mass 1.5", setting, 0)) for setting in (SETTINGS[0], name))
+    assert changed != plain
+    assert changed.setting == plain.setting == SETTINGS[0]
 
 
 def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
