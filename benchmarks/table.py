@@ -194,9 +194,8 @@ def ablations(cells: list[dict[str, Any]]) -> str:
     over seeds; in brackets the seeds.
     """
     table, diary = results(cells), rounds(cells)
-    last = diary.groupby(["task", "gap", "setting", "seed"], sort=False)["return"].apply(
-        lambda true: true.tail(3).mean()
-    )
+    keys = ["task", "gap", "setting", "seed"]
+    last = diary.groupby(keys, sort=False)["return"].apply(lambda true: true.tail(3).mean())
     shown = table[(table["agent"] == table["setting"]) & table["setting"].isin([SETTINGS[0], *ABLATIONS])]
     shown = shown.set_index(keys).assign(last=last)[["return", "last"]].reset_index()
     places = shown[shown["setting"].isin(ABLATIONS)][["task", "gap"]].drop_duplicates()
