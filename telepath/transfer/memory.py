@@ -144,6 +144,8 @@ def learning(params: Params, rates: Rates) -> Shares:
         "tasks.horizon": row * ahead,
         "target.imagined_batch": row * params.target.imagined_batch,
         "target.frames": row * params.target.frames,
+        # A stretch of the imagined episodes of a trial: no traces, but some dozens of steps at a time.
+        "target.trial_episodes": 2 * row * params.target.trial_episodes,
     }
 
 
