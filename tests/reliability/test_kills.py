@@ -107,10 +107,10 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(project: Project) ->
 @pytest.mark.slow
 def test_so_do_a_rival_and_its_evaluation(project: Project) -> None:
     commands = [(sys.executable, "-m", f"stages.{stage}", "bco") for stage in ("train_rival", "evaluate_rival")]
-    for command in commands:
+    for command in ((sys.executable, "-m", "stages.check_rivals"), *commands):
         project.run(*command)
     whole = digests(project.folder)
-    shutil.rmtree(project.folder / "data" / "rivals")
+    shutil.rmtree(project.folder / "data" / "rivals" / "bco")
     for command, number in zip(commands, (signal.SIGKILL, signal.SIGTERM), strict=True):
         assert kill_and_go_on(project, command, number) == 1
     assert digests(project.folder) == whole
