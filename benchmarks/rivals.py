@@ -34,12 +34,15 @@ SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
     """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained).
 
-    Of oracles' cells only those count beside which there are rivals.
+    Of oracles' cells only those count beside which there are rivals, of the same seed where they are not converged.
     """
-    places = {(cell["task"], cell["gap"]) for cell in cells if cell["setting"] == RIVALS}
+    with_rivals = [cell for cell in cells if cell["setting"] == RIVALS]
+    places = {(cell["task"], cell["gap"]) for cell in with_rivals}
+    runs = {(cell["task"], cell["gap"], cell["seed"]) for cell in with_rivals}
     rows = []
     for cell in cells:
-        if (cell["task"], cell["gap"]) not in places:
+        place = cell["task"], cell["gap"]
+        if place not in places or (cell["setting"] == "oracle" and (*place, cell["seed"]) not in runs):
             continue
         for agent, sample in cell["returns"].items():
             name = cell["setting"] if cell["setting"] in ORACLES else agent

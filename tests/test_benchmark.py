@@ -142,11 +142,13 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
         stages = {"explore_target": 1.0, "train_belief": 0.5, "label": 0.5, "train_target": 4.0, "train_pada": 1.5}
         return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
 
-    def oracle(gap: str) -> dict[str, Any]:
-        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": 0}
+    def oracle(gap: str, seed: int = 0) -> dict[str, Any]:
+        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": seed}
         return key | {"returns": {"oracle": [500.0]}, "target_steps": 95, "stage_minutes": {"train_oracle": 7.5}}
 
-    rows = rivals.results([oracle("mass 1.5"), oracle("gravity"), cell(0, 100.0), cell(1, 300.0)])
+    rows = rivals.results(
+        [oracle("mass 1.5"), oracle("mass 1.5", 7), oracle("gravity"), cell(0, 100.0), cell(1, 300.0)]
+    )
     assert set(rows["gap"]) == {"mass 1.5"}, "an oracle beside which there are no rivals"
     assert rows[rows["agent"] == "oracle"][["return", "steps", "minutes"]].to_numpy().tolist() == [[500, 95, 7.5]]
     assert rows[rows["agent"] == "pada"]["return"].tolist() == [100, 300]
