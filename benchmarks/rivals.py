@@ -32,7 +32,7 @@ SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained).
+    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained), code.
 
     Of oracles' cells only those count beside which there are rivals, of the same seed where they are not converged.
     """
@@ -49,8 +49,10 @@ def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
             steps = cell["target_steps"]
             taken = steps.get(agent) if isinstance(steps, dict) else steps
             key = (cell["task"], cell["gap"], cell["seed"], name)
-            rows.append((*key, sum(sample) / len(sample), taken or None, minutes_of(agent, cell["stage_minutes"])))
-    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes"]
+            rows.append(
+                (*key, sum(sample) / len(sample), taken or None, minutes_of(agent, cell["stage_minutes"]), cell["code"])
+            )
+    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "code"]
     table = pd.DataFrame(rows, columns=columns).round(2)
     order = list(SHOWN)
     return table.sort_values(
@@ -90,7 +92,12 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
                 ]
             )
         header = ["agent", "return", "interval", "seeds from", "seeds", "steps", "minutes", "what it may see"]
-        parts += [f"## {task}, {gap}", table(header, lines, "lrrrrrrl"), *([RATES_ALONE] if gap == "rate" else [])]
+        parts += [
+            f"## {task}, {gap}",
+            f"Code: commit {', '.join(here['code'].unique())}.",
+            table(header, lines, "lrrrrrrl"),
+            *([RATES_ALONE] if gap == "rate" else []),
+        ]
     return "\n\n".join([*parts, "![True returns by seed](rivals.png)"]) + "\n"
 
 

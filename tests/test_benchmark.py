@@ -137,13 +137,13 @@ def test_an_ablation_changes_settings_that_there_are(name: str) -> None:
 
 def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     def cell(seed: int, pada: float) -> dict[str, Any]:
-        key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed}
+        key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed, "code": "abc"}
         returns = {"telepath": [700.0, 900.0], "pada": [pada, pada], "zero_shot": [10.0]}
         stages = {"explore_target": 1.0, "train_belief": 0.5, "label": 0.5, "train_target": 4.0, "train_pada": 1.5}
         return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
 
     def oracle(gap: str, seed: int = 0) -> dict[str, Any]:
-        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": seed}
+        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": seed, "code": "abc"}
         return key | {"returns": {"oracle": [500.0]}, "target_steps": 95, "stage_minutes": {"train_oracle": 7.5}}
 
     rows = rivals.results(
@@ -157,6 +157,7 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     assert rows[rows["agent"] == "zero_shot"][["steps", "minutes"]].isna().all(axis=None)
     text = rivals.page(rows, {"pada": "the simulator"})
     assert "| PADA | 200 | -1071 to 1471 | 100 to 300 | 2 | 80 | 1.5 | the simulator |" in text  # two seeds say little
+    assert "Code: commit abc." in text
     assert text.index("| PADA |") < text.index("**Telepath**") < text.index("| oracle, same steps | 500 |")
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000

@@ -2,7 +2,7 @@
 
 Two regressions. The *inverse model* learns on the target's own transitions which action leads from one observation to
 the next, and so guesses what the target would have to do to move as the source was seen to move. A *clone* learns those
-guesses, beside the observations at which they were made (equations 1 and 2 of the paper),
+guesses, beside the observations at which they were made (the paper states both as maximum likelihood),
 
     max_theta  sum_{(o, a, o') of the target} log p_theta(a | o, o'),
     max_phi    sum_{(o, o') of the source}    log pi_phi(a~ | o),        a~ = argmax_a p_theta(a | o, o').

@@ -1,7 +1,7 @@
 """Domain randomisation: a policy for every target is one for this one too (Peng, Andrychowicz, Zaremba and Abbeel, ICRA
 2018).
 
-The source agent's training, in a source that has other physics mu in every episode (section III of the paper),
+The source agent's training, in a source that has other physics mu in every episode,
 
     max_pi  E_{mu ~ rho} E_{pi, mu} [ sum_t gamma^t r_t ]:
 
