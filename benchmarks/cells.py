@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
+from telepath.evaluation.rivals import RIVALS as ALL_RIVALS
+
 SETTINGS = ("with source agent", "trajectories only")
 
 RATES = {"ball_in_cup-catch": (6, 3), "walker-walk": (3, 1), "cheetah-run": (4, 2)}
@@ -92,9 +94,26 @@ class Cell(NamedTuple):
             changed["oracle.step_multiple"] = CONVERGED
         return changed
 
-    def source(self) -> tuple[str, int, int]:
+    @property
+    def source_name(self) -> str:
         """Cells with the same source (task, action repeat, seed) share its training."""
-        return self.task, self.overrides()[f"tasks.{self.task}.action_repeat"], self.seed
+        repeat = self.overrides()[f"tasks.{self.task}.action_repeat"]
+        return f"{self.task}__action-repeat-{repeat}__{self.seed}"
+
+    @property
+    def beside(self) -> tuple["Cell", ...]:
+        """Cells that are finished with this one: Telepath and oracle, where rivals stand beside them."""
+        return tuple(self._replace(setting=name) for name in (SETTINGS[0], "oracle")) if self.setting == RIVALS else ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Stages before ``target`` that can run side by side once the cells beside are finished: one for each rival,
+        roughly the longest first.
+        """
+        if self.setting != RIVALS:
+            return ()
+        apart = [f"rivals/dvc.yaml:evaluate_rival@{name}" for name in reversed(ALL_RIVALS) if name != "pada"]
+        return (*apart, "evaluate_pada")
 
 
 def grid(tasks: Iterable[str], gaps: Iterable[str], settings: Iterable[str], seeds: Iterable[int]) -> Iterator[Cell]:

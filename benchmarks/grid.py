@@ -8,7 +8,8 @@ By default the three tasks, their six gaps, *with source agent*, seed 0.
 
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
 checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
-and seed. A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
+and seed, and the rivals of a cell run side by side once its Telepath and its oracle, cells themselves, are finished.
+A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
 """
 
 import argparse
@@ -20,10 +21,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -177,61 +179,79 @@ def returns(table: pd.DataFrame) -> dict[str, list[float]]:
     return {str(agent): np.round(rows["return"], 3).tolist() for agent, rows in table.groupby("agent", sort=False)}
 
 
-def work(cell: Cell, workspaces: "SimpleQueue[Workspace]", *, source_only: bool) -> str:
-    """Run a cell, or only its source, in the next free workspace; returns a line about it."""
+class Job(NamedTuple):
+    """A stage to bring up to date under a cell's settings, once the jobs that it comes after are over."""
+
+    cell: Cell
+    target: str
+    after: frozenset[str] = frozenset()
+
+
+def plan(cells: Iterable[Cell]) -> dict[str, Job]:
+    """All jobs by their names, each after those that it needs: a cell under its own name, once, and its parts."""
+    jobs: dict[str, Job] = {}
+
+    def add(cell: Cell) -> str:
+        needed: set[str] = set()
+        if "oracle" not in cell.setting:
+            source = f"source of {cell.source_name}"
+            jobs.setdefault(source, Job(cell, "train_source"))
+            needed.add(source)
+        needed |= {add(other) for other in cell.beside}
+        for stage in cell.parts:
+            jobs[f"{cell.name} {stage}"] = Job(cell, stage, frozenset(needed))
+        jobs[cell.name] = Job(cell, cell.target, frozenset(needed | {f"{cell.name} {stage}" for stage in cell.parts}))
+        return cell.name
+
+    for cell in cells:
+        add(cell)
+    return jobs
+
+
+def work(name: str, job: Job, workspaces: "SimpleQueue[Workspace]") -> str:
+    """Do a job in the next free workspace; returns a line about it. What a cell tells is written down."""
     workspace = workspaces.get()
     try:
-        workspace.set(cell.overrides())
+        workspace.set(job.cell.overrides())
         begin = time.monotonic()
-        workspace.repro("train_source" if source_only else cell.target)
+        workspace.repro(job.target)
         minutes = (time.monotonic() - begin) / 60
-        if source_only:
-            return f"source {cell.task} seed {cell.seed}: {minutes:.1f} min"
-        found, stages = measure(cell, workspace.folder), workspace.minutes()
-        took = minutes_of("oracle" if cell.target == "evaluate_oracle" else "telepath", stages)
-        told = {**cell._asdict(), "code": workspace.code, "minutes": took, "stage_minutes": stages, **found}
-        path = CELLS / f"{cell.name}.json"
+        if name != job.cell.name:
+            return f"{name}: {minutes:.1f} min"
+        found, stages = measure(job.cell, workspace.folder), workspace.minutes()
+        took = minutes_of("oracle" if job.target == "evaluate_oracle" else "telepath", stages)
+        told = {**job.cell._asdict(), "code": workspace.code, "minutes": took, "stage_minutes": stages, **found}
+        path = CELLS / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(told, indent=1) + "\n")
         means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
-        return f"{cell.name}: {minutes:.1f} min; {means}"
+        return f"{name}: {minutes:.1f} min; {means}"
     finally:
         workspaces.put(workspace)
 
 
-def run_all(cells: list[Cell], workspaces: "SimpleQueue[Workspace]", workers: int) -> list[str]:
-    """Run sources and cells on all workspaces, a cell once its source is trained; a line for each as it ends.
+def run_all(jobs: dict[str, Job], workspaces: "SimpleQueue[Workspace]", workers: int) -> list[str]:
+    """Do all jobs, those that nothing keeps waiting side by side; a line for each as it ends.
 
-    Returns the names of those that failed.
+    Returns the names of those that failed. What comes after one of these is tried all the same: it says what it lacks.
     """
-    waiting: dict[tuple[str, int, int], list[Cell]] = {}
-    for cell in cells:
-        if "oracle" not in cell.setting:
-            waiting.setdefault(cell.source(), []).append(cell)
-    total, done = len(waiting) + len(cells), 0
-    begin, failed = time.monotonic(), []
+    waiting, over, failed, begin = dict(jobs), set[str](), list[str](), time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
-        jobs: dict[Future[str], tuple[Cell, list[Cell]]] = {}
-        for dependents in waiting.values():
-            first = dependents[0]
-            jobs[pool.submit(work, first, workspaces, source_only=True)] = first, dependents
-        for cell in cells:
-            if "oracle" in cell.setting:
-                jobs[pool.submit(work, cell, workspaces, source_only=False)] = cell, []
+        running: dict[Future[str], str] = {}
         try:
-            while jobs:
-                for job in wait(jobs, return_when=FIRST_COMPLETED).done:
-                    cell, dependents = jobs.pop(job)
+            while waiting or running:
+                for name in [name for name, job in waiting.items() if job.after <= over]:
+                    running[pool.submit(work, name, waiting.pop(name), workspaces)] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
                     try:
-                        line = job.result()
+                        line = future.result()
                     except (RuntimeError, OSError) as error:
-                        failed.append(cell.name)
-                        line = f"{cell.name}: FAILED: {error}"
-                    for dependent in dependents:
-                        jobs[pool.submit(work, dependent, workspaces, source_only=False)] = dependent, []
-                    done += 1
-                    left = (time.monotonic() - begin) / done * (total - done) / 60
-                    print(f"[{done}/{total}, {left:.0f} min left] {line}", flush=True)
+                        failed.append(name)
+                        line = f"{name}: FAILED: {error}"
+                    over.add(name)
+                    left = (time.monotonic() - begin) / len(over) * (len(jobs) - len(over)) / 60
+                    print(f"[{len(over)}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
         except KeyboardInterrupt:
             STOP.set()
             pool.shutdown(cancel_futures=True)
@@ -252,11 +272,11 @@ def main() -> None:
     asked = parser.parse_args()
     stop_on_signals()
     settings = [name for each in asked.settings for name in (ABLATIONS if each == "ablations" else [each])]
-    cells = list(grid(asked.tasks, asked.gaps, settings, asked.seeds))
+    cells = grid(asked.tasks, asked.gaps, settings, asked.seeds)
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):
         workspaces.put(Workspace(number, max(1, usable_cpus() // asked.workers)))
-    failed = run_all(cells, workspaces, asked.workers)
+    failed = run_all(plan(cells), workspaces, asked.workers)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}; see .telepath/benchmark/worker-*/repro.log")
 

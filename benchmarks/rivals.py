@@ -1,7 +1,7 @@
 """All rivals beside Telepath on the same targets, budgets and seeds: a table and a picture of finished cells.
 
-    python -m benchmarks.grid --settings rivals oracle --tasks ball_in_cup-catch --gaps rate --seeds 0 1 2
-    python -m benchmarks.grid --settings rivals oracle --tasks walker-walk --gaps "mass 1.5" --seeds 0 1 2
+    python -m benchmarks.grid --settings rivals --tasks ball_in_cup-catch --gaps rate --seeds 0 1 2
+    python -m benchmarks.grid --settings rivals --tasks walker-walk --gaps "mass 1.5" --seeds 0 1 2
     python -m benchmarks.rivals
 
 Writes reports/benchmark/rivals.csv (a row an agent, cell and seed), rivals.md and rivals.png. Returns are means over
@@ -71,7 +71,7 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         "minutes, means over seeds: of all training that an agent needs besides the source agent's, which stand in the "
         "first row, and which DARC and domain randomisation do without. Nobody but the oracle reads the target's "
         "reward. Made by "
-        "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals oracle` has run.",
+        "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
         lines = []

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import yaml
 
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
-from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
+from benchmarks.grid import Job, plan
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
 from benchmarks.table import COLUMNS, ablations, over, page, results, rounds, stability
@@ -41,7 +43,7 @@ def settings_of(cell: Cell) -> Params:
 
 def test_the_grid_is_three_tasks_six_gaps_and_one_more() -> None:
     assert len(EVERY) == len({cell.name for cell in EVERY}) == 3 * 6 + 1
-    assert len({cell.source() for cell in EVERY}) == 4, "one source a task, and one for the extra row's rate"
+    assert len({cell.source_name for cell in EVERY}) == 4, "one source a task, and one for the extra row's rate"
 
 
 @pytest.mark.parametrize("cell", EVERY, ids=lambda cell: cell.name)
@@ -54,6 +56,40 @@ def test_a_cell_is_a_gap_that_applies(cell: Cell) -> None:
     else:
         assert params.gap.action_repeat == params.tasks[params.task].action_repeat
         assert sum(value != 1.0 for name, value in params.gap if name in ("mass", "gravity", "gear")) == 1
+
+
+def test_a_grid_does_what_its_cells_share_once_and_rivals_after_telepath_and_oracle() -> None:
+    telepath, oracle, rivals = (
+        Cell("walker-walk", "mass 1.5", setting, 0) for setting in (SETTINGS[0], "oracle", RIVALS)
+    )
+    jobs = plan([rivals, telepath, oracle])
+    assert jobs.keys() == plan([rivals]).keys()
+    assert [job.target for job in jobs.values()].count("train_source") == 1
+    stages = yaml.safe_load(Path("rivals/dvc.yaml").read_text())["stages"]
+    names = [f"rivals/dvc.yaml:evaluate_rival@{name}" for name in stages["evaluate_rival"]["matrix"]["rival"]]
+    parts = {name: job for name, job in jobs.items() if job.target in (*names, "evaluate_pada")}
+    assert len(parts) == len(names) + 1
+    assert all({telepath.name, oracle.name} <= job.after for job in parts.values())
+    assert jobs[rivals.name].target == "rivals/dvc.yaml"
+    assert set(parts) <= jobs[rivals.name].after
+    assert not jobs[oracle.name].after
+
+
+def test_jobs_run_after_those_they_need_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = plan([Cell("walker-walk", "mass 1.5", RIVALS, 0)])
+    done: list[str] = []
+
+    def work(name: str, job: Job, workspaces: Any) -> str:
+        assert job.after <= set(done)
+        done.append(name)
+        if "darc" in name:
+            raise RuntimeError("no luck")
+        return name
+
+    monkeypatch.setattr(grid_module, "work", work)
+    failed = grid_module.run_all(jobs, SimpleQueue(), 2)
+    assert sorted(done) == sorted(jobs)
+    assert [name for name in jobs if "darc" in name] == failed
 
 
 def finished(seed: int, setting: str, telepath: float, true: list[float], **more: Any) -> dict[str, Any]:

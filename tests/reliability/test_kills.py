@@ -29,6 +29,7 @@ SLOWER = {
     "source.training.update_ratio": 0.02,
     "rivals.bco.hidden": 16,
     "rivals.bco.update_ratio": 0.05,
+    "evaluate.episodes": 6,
 }
 ORDERED = """
 import os, subprocess, sys
