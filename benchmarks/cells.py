@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
-from telepath.evaluation.rivals import RIVALS as ALL_RIVALS
+from telepath.evaluation.rivals import LABELLED, RIVALS
 
 SETTINGS = ("with source agent", "trajectories only")
+ORACLES = ("oracle", "converged oracle")
 
 RATES = {"ball_in_cup-catch": (6, 3), "walker-walk": (3, 1), "cheetah-run": (4, 2)}
 """Action repeat of source and target in the gap of rates."""
@@ -21,8 +22,8 @@ GAPS = ("rate", "mass 1.5", "mass 0.5", "gravity", "gear 0.5", "rate, mass 1.5")
 EXTRA = ("walker-walk", "rate 2 to 1")
 """A row of its own, from a source at another rate."""
 
-RIVALS = "rivals"
-"""The setting of a cell in which all rivals stand beside Telepath *with source agent*."""
+BESIDE = (SETTINGS[0], ORACLES[0], *reversed(RIVALS))
+"""All rivals, roughly the longest first, and those whom they are compared with."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "untrained belief net": {"belief.updates": 1, "target.belief_every": 10**9},
@@ -48,9 +49,7 @@ CONVERGED = 4.0
 
 
 class Cell(NamedTuple):
-    """A transfer, an oracle or the rivals: ``setting`` is of ``SETTINGS`` or ``ABLATIONS``, "oracle", "converged
-    oracle" or "rivals".
-    """
+    """A transfer, an oracle or a rival: ``setting`` is of ``SETTINGS``, ``ABLATIONS``, ``ORACLES`` or ``RIVALS``."""
 
     task: str
     gap: str
@@ -63,11 +62,28 @@ class Cell(NamedTuple):
         return "__".join((self.task, self.gap, self.setting, str(self.seed))).replace(", ", "-").replace(" ", "-")
 
     @property
+    def agent(self) -> str:
+        """Who is trained, as the tables of returns call it."""
+        if self.setting in RIVALS:
+            return self.setting
+        return "oracle" if self.setting in ORACLES else "telepath"
+
+    @property
     def target(self) -> str:
-        """What ``dvc repro`` is to bring up to date: the stage that ends it, or the rivals' pipeline."""
-        if self.setting == RIVALS:
-            return "rivals/dvc.yaml"
-        return "evaluate_oracle" if "oracle" in self.setting else "evaluate"
+        """The stage that ``dvc repro`` is to bring up to date."""
+        if self.setting in RIVALS and self.setting != "pada":
+            return f"rivals/dvc.yaml:evaluate_rival@{self.setting}"
+        return {"telepath": "evaluate", "oracle": "evaluate_oracle", "pada": "evaluate_pada"}[self.agent]
+
+    @property
+    def has_source(self) -> bool:
+        """Whether it begins with a trained source agent."""
+        return self.agent not in ("oracle", "darc", "randomised")
+
+    @property
+    def sharer(self) -> "Cell | None":
+        """The cell of Telepath that makes what this one needs too, exploration and segments; None if it needs none."""
+        return self._replace(setting=SETTINGS[0]) if self.setting in LABELLED else None
 
     def overrides(self) -> dict[str, Any]:
         """What differs from the params.yaml at hand: dotted keys."""
@@ -87,10 +103,10 @@ class Cell(NamedTuple):
             changed["gap.gravity"] = GRAVITY.get(self.task, 2.0)
         elif self.gap == "gear 0.5":
             changed["gap.gear"] = 0.5
-        if "oracle" not in self.setting:
+        if self.setting not in ORACLES:
             changed["setting"] = self.setting if self.setting in SETTINGS else SETTINGS[0]
             changed |= ABLATIONS.get(self.setting, {})
-        elif self.setting == "converged oracle":
+        elif self.setting == ORACLES[1]:
             changed["oracle.step_multiple"] = CONVERGED
         return changed
 
@@ -99,21 +115,6 @@ class Cell(NamedTuple):
         """Cells with the same source (task, action repeat, seed) share its training."""
         repeat = self.overrides()[f"tasks.{self.task}.action_repeat"]
         return f"{self.task}__action-repeat-{repeat}__{self.seed}"
-
-    @property
-    def beside(self) -> tuple["Cell", ...]:
-        """Cells that are finished with this one: Telepath and oracle, where rivals stand beside them."""
-        return tuple(self._replace(setting=name) for name in (SETTINGS[0], "oracle")) if self.setting == RIVALS else ()
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Stages before ``target`` that can run side by side once the cells beside are finished: one for each rival,
-        roughly the longest first.
-        """
-        if self.setting != RIVALS:
-            return ()
-        apart = [f"rivals/dvc.yaml:evaluate_rival@{name}" for name in reversed(ALL_RIVALS) if name != "pada"]
-        return (*apart, "evaluate_pada")
 
 
 def grid(tasks: Iterable[str], gaps: Iterable[str], settings: Iterable[str], seeds: Iterable[int]) -> Iterator[Cell]:

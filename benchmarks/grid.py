@@ -3,13 +3,13 @@
     python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
 
 By default the three tasks, their six gaps, *with source agent*, seed 0.
-``--settings`` besides those of Telepath: "oracle", "converged oracle", "rivals" for every rival of that cell, and
-"ablations" for Telepath without one of its parts at a time (or any of them by its name).
+``--settings`` besides those of Telepath: "oracle", "converged oracle", any rival by its name in params.yaml, "rivals"
+for all of them with Telepath and oracle, any ablation, and "ablations" for all of those, which are Telepath without one
+of its parts at a time.
 
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
 checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
-and seed, and the rivals of a cell run side by side once its Telepath and its oracle, cells themselves, are finished.
-A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
+and seed. A finished cell is a file in reports/benchmark/cells; `python -m benchmarks.table` makes the tables of them.
 """
 
 import argparse
@@ -31,12 +31,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, ORACLES, RATES, SETTINGS, Cell, grid
 from stages.costs import COLUMNS, COSTS
+from stages.harness import dvc_hash
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES
-from telepath.evaluation.rivals import minutes_of
+from telepath.evaluation.rivals import RIVALS, STAGES, minutes_of
 from telepath.evaluation.scores import correlation
 from telepath.runtime.device import usable_cpus
 from telepath.runtime.interrupt import stop_on_signals
@@ -47,6 +48,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / ".telepath"
 STOP = threading.Event()
 CELLS = ROOT / "reports" / "benchmark" / "cells"
+SOURCE = ("collect_source", "train_source")
+GROUPS = {"ablations": tuple(ABLATIONS), "rivals": BESIDE}
+"""Names for several settings at once."""
 
 
 class Workspace:
@@ -121,13 +125,15 @@ class Workspace:
             raise RuntimeError(last.strip() or f"dvc ended with {running.returncode}")
         return ran
 
-    def minutes(self) -> dict[str, float]:
-        """What each training took that made what lies here, sessions of before included, as far as it ran here."""
+    def minutes(self, cell: Cell) -> dict[str, float]:
+        """What each training took that made a cell, sessions of before included, as far as it ran here."""
         (self.folder / COSTS).write_text(",".join(COLUMNS) + "\n")
         asked = [sys.executable, "-m", "stages.costs"]
         subprocess.run(asked, cwd=self.folder, env=self.environment, check=True)
         table = pd.read_csv(self.folder / COSTS)
-        return dict(zip(table["stage"].tolist(), table["minutes"].tolist(), strict=True))
+        took = dict(zip(table["stage"].tolist(), table["minutes"].tolist(), strict=True))
+        stages = (*SOURCE, *STAGES[cell.agent]) if cell.has_source else STAGES[cell.agent]
+        return {stage: took[stage] for stage in stages if stage in took}
 
 
 def stop_with_us(running: "subprocess.Popen[str]") -> None:
@@ -149,17 +155,15 @@ def commit() -> str:
 
 
 def measure(cell: Cell, folder: Path) -> dict[str, Any]:
-    """What a finished cell tells: returns of every agent by episode, rounds, steps, label correlation."""
+    """What a finished cell tells: returns of every agent by episode, target steps, which source agent, if any; of
+    Telepath also its rounds and the label correlation.
+    """
     data = folder / "data"
-    if cell.target == "evaluate_oracle":
-        table = pd.read_csv(data / "oracle" / "returns.csv")
-        curve = pd.read_csv(data / "oracle" / "curve.csv")
-        return {"returns": returns(table), "target_steps": int(curve["steps"].iloc[-1])}
-    if cell.setting == RIVALS:
-        tables = [pd.read_csv(path) for path in sorted((data / "rivals").glob("*/returns.csv"))]
-        judged = pd.concat([pd.read_csv(data / "evaluation" / "returns.csv"), *tables])
-        steps = pd.read_csv(folder / "reports" / "rivals.csv").set_index("agent")["steps"]
-        return {"returns": returns(judged), "target_steps": steps.astype(int).to_dict()}
+    source = dvc_hash(data / "source" / "agent.safetensors") if cell.has_source else None
+    if cell.agent != "telepath":
+        made = data / "oracle" if cell.agent == "oracle" else data / "rivals" / cell.agent
+        steps = int(pd.read_csv(made / "curve.csv")["steps"].iloc[-1])
+        return {"returns": returns(pd.read_csv(made / "returns.csv")), "target_steps": steps, "source": source}
     facts = json.loads((data / "evaluation" / "facts.json").read_text())
     diary = pd.read_csv(data / "target" / "rounds.csv")
     rounds = diary.merge(pd.read_csv(data / "evaluation" / "rounds.csv")[["round", "return"]], on="round")
@@ -168,6 +172,7 @@ def measure(cell: Cell, folder: Path) -> dict[str, Any]:
         "returns": returns(pd.read_csv(data / "evaluation" / "returns.csv")),
         "source_steps": facts["source_steps"],
         "target_steps": facts["target_steps"],
+        "source": source,
         "label_correlation": correlation(heldout["true"], heldout["inferred"]),
         "heldout_policies": list(HELDOUT_POLICIES),
         "rounds": json.loads(rounds.to_json(orient="records", double_precision=6)),
@@ -188,19 +193,18 @@ class Job(NamedTuple):
 
 
 def plan(cells: Iterable[Cell]) -> dict[str, Job]:
-    """All jobs by their names, each after those that it needs: a cell under its own name, once, and its parts."""
+    """All jobs by their names, each after those that make what it needs: a source once, a cell under its own name."""
     jobs: dict[str, Job] = {}
 
     def add(cell: Cell) -> str:
-        needed: set[str] = set()
-        if "oracle" not in cell.setting:
+        needed = set[str]()
+        if cell.has_source:
             source = f"source of {cell.source_name}"
             jobs.setdefault(source, Job(cell, "train_source"))
             needed.add(source)
-        needed |= {add(other) for other in cell.beside}
-        for stage in cell.parts:
-            jobs[f"{cell.name} {stage}"] = Job(cell, stage, frozenset(needed))
-        jobs[cell.name] = Job(cell, cell.target, frozenset(needed | {f"{cell.name} {stage}" for stage in cell.parts}))
+        if cell.sharer:
+            needed.add(add(cell.sharer))
+        jobs.setdefault(cell.name, Job(cell, cell.target, frozenset(needed)))
         return cell.name
 
     for cell in cells:
@@ -218,8 +222,8 @@ def work(name: str, job: Job, workspaces: "SimpleQueue[Workspace]") -> str:
         minutes = (time.monotonic() - begin) / 60
         if name != job.cell.name:
             return f"{name}: {minutes:.1f} min"
-        found, stages = measure(job.cell, workspace.folder), workspace.minutes()
-        took = minutes_of("oracle" if job.target == "evaluate_oracle" else "telepath", stages)
+        found, stages = measure(job.cell, workspace.folder), workspace.minutes(job.cell)
+        took = minutes_of(job.cell.agent, stages)
         told = {**job.cell._asdict(), "code": workspace.code, "minutes": took, "stage_minutes": stages, **found}
         path = CELLS / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,12 +270,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, usable_cpus()))
     parser.add_argument("--tasks", nargs="+", choices=RATES, default=list(RATES))
     parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]], default=list(GAPS))
-    every = [*SETTINGS, "oracle", "converged oracle", RIVALS, "ablations", *ABLATIONS]
+    every = [*SETTINGS, *ORACLES, *RIVALS, *ABLATIONS, *GROUPS]
     parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     asked = parser.parse_args()
     stop_on_signals()
-    settings = [name for each in asked.settings for name in (ABLATIONS if each == "ablations" else [each])]
+    settings = [name for each in asked.settings for name in GROUPS.get(each, (each,))]
     cells = grid(asked.tasks, asked.gaps, settings, asked.seeds)
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):

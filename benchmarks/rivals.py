@@ -6,53 +6,50 @@
 
 Writes reports/benchmark/rivals.csv (a row an agent, cell and seed), rivals.md and rivals.png. Returns are means over
 the evaluation's episodes; *minutes* is what training took, on the threads that the grid gave a worker, the source
-agent's apart. Oracles, and the converged one, are shown where the grid has run them for the same target.
+agent's apart. Telepath, the oracle and the converged one are shown where the grid has run them for the same target.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.cells import RIVALS, SETTINGS
+from benchmarks.cells import ORACLES, SETTINGS, Cell
 from benchmarks.table import COLUMNS, CONFIDENCE, FOLDER, load_cells
 from telepath.config import load
 from telepath.evaluation.agents import BLUE, FAINT, INK
 from telepath.evaluation.figures import drawing, percent
 from telepath.evaluation.page import table
-from telepath.evaluation.rivals import EVERYONE, RATES_ALONE, minutes_of, what_it_sees
+from telepath.evaluation.rivals import EVERYONE, RATES_ALONE, RIVALS, minutes_of, what_it_sees
 from telepath.evaluation.scores import mean_interval
 from telepath.files import write_atomically
-
-ORACLES = ("oracle", "converged oracle")
-"""Settings of the cells beside which rivals are shown."""
 
 SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES} | {o: COLUMNS[o] for o in ORACLES}
 """Who is shown, in this order, under which name."""
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained), code.
+    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained), source
+    (which agent of the source, None: not known or needed), code.
 
-    Of oracles' cells only those count beside which there are rivals, of the same seed where they are not converged.
+    Of Telepath and oracles only those cells count beside which there are rivals, of the same seed where the oracle is
+    not converged.
     """
-    with_rivals = [cell for cell in cells if cell["setting"] == RIVALS]
-    places = {(cell["task"], cell["gap"]) for cell in with_rivals}
-    runs = {(cell["task"], cell["gap"], cell["seed"]) for cell in with_rivals}
+    runs = {(cell["task"], cell["gap"], cell["seed"]) for cell in cells if cell["setting"] in RIVALS}
     rows = []
-    for cell in cells:
-        place = cell["task"], cell["gap"]
-        if place not in places or (cell["setting"] == "oracle" and (*place, cell["seed"]) not in runs):
+    for told in cells:
+        cell = Cell(told["task"], told["gap"], told["setting"], told["seed"])
+        seeds = {seed for *place, seed in runs if place == [cell.task, cell.gap]}
+        if not seeds or (cell.setting != ORACLES[1] and cell.seed not in seeds):
             continue
-        for agent, sample in cell["returns"].items():
-            name = cell["setting"] if cell["setting"] in ORACLES else agent
-            steps = cell["target_steps"]
-            taken = steps.get(agent) if isinstance(steps, dict) else steps
-            key = (cell["task"], cell["gap"], cell["seed"], name)
-            rows.append(
-                (*key, sum(sample) / len(sample), taken or None, minutes_of(agent, cell["stage_minutes"]), cell["code"])
-            )
-    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "code"]
+        for agent, sample in told["returns"].items():
+            name = cell.setting if cell.setting in ORACLES else agent
+            steps = told["target_steps"] if agent == cell.agent else None
+            took = minutes_of(agent, told["stage_minutes"])
+            key = (cell.task, cell.gap, cell.seed, name)
+            rows.append((*key, sum(sample) / len(sample), steps, took, told.get("source"), told["code"]))
+    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "code"]
     table = pd.DataFrame(rows, columns=columns).round(2)
     order = list(SHOWN)
     return table.sort_values(
@@ -97,8 +94,19 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
             f"Code: commit {', '.join(here['code'].unique())}.",
             table(header, lines, "lrrrrrrl"),
             *([RATES_ALONE] if gap == "rate" else []),
+            *strangers(here),
         ]
     return "\n\n".join([*parts, "![True returns by seed](rivals.png)"]) + "\n"
+
+
+def strangers(rows: pd.DataFrame) -> Iterator[str]:
+    """Seeds whose agents of a task and gap do not all come from one source agent, if there are any."""
+    known = rows.dropna(subset=["source"]).groupby("seed")["source"].nunique()
+    if seeds := ", ".join(str(seed) for seed in known.index[known > 1]):
+        yield (
+            f"Not all runs of seed {seeds} began with the same source agent: they are of machines, or of commits, that "
+            "differ in a training's last bits."
+        )
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
@@ -119,8 +127,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Read the cells and write."""
-    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] in (RIVALS, *ORACLES)]
-    if all(cell["setting"] != RIVALS for cell in cells):
+    cells = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] in (SETTINGS[0], *ORACLES, *RIVALS)]
+    if all(cell["setting"] not in RIVALS for cell in cells):
         raise SystemExit("no finished cells of rivals; run `python -m benchmarks.grid --settings rivals` first")
     rows = results(cells)
     params = load(Path("params.yaml")).model_copy(update={"setting": SETTINGS[0]})

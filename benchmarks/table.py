@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS
+from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, SETTINGS
 from benchmarks.panels import return_panels
 from telepath.evaluation.agents import BLUE, COLOURS, VERMILION
+from telepath.evaluation.rivals import RIVALS
 from telepath.evaluation.scores import Interval, correlation, iqm, mean_interval, stratified_interval
 
 FOLDER = Path(__file__).resolve().parent.parent / "reports" / "benchmark"
@@ -249,7 +250,7 @@ def draw(diary: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     """Read the cells and write."""
-    finished = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] != RIVALS]
+    finished = [cell for cell in load_cells(FOLDER / "cells") if cell["setting"] not in RIVALS]
     cells = [cell for cell in finished if cell["setting"] not in ABLATIONS]
     if not cells:
         raise SystemExit("no finished cells in reports/benchmark/cells; run `python -m benchmarks.grid` first")

@@ -16,7 +16,7 @@ import yaml
 
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
-from benchmarks.cells import ABLATIONS, EXTRA, GAPS, RATES, RIVALS, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.grid import Job, plan
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
@@ -58,25 +58,24 @@ def test_a_cell_is_a_gap_that_applies(cell: Cell) -> None:
         assert sum(value != 1.0 for name, value in params.gap if name in ("mass", "gravity", "gear")) == 1
 
 
-def test_a_grid_does_what_its_cells_share_once_and_rivals_after_telepath_and_oracle() -> None:
-    telepath, oracle, rivals = (
-        Cell("walker-walk", "mass 1.5", setting, 0) for setting in (SETTINGS[0], "oracle", RIVALS)
-    )
-    jobs = plan([rivals, telepath, oracle])
-    assert jobs.keys() == plan([rivals]).keys()
-    assert [job.target for job in jobs.values()].count("train_source") == 1
+def test_rivals_are_a_cell_each_and_come_after_what_they_share() -> None:
+    jobs = plan(Cell("walker-walk", "mass 1.5", setting, 0) for setting in BESIDE)
+    sources = [name for name, job in jobs.items() if job.target == "train_source"]
+    assert len(sources) == 1
     stages = yaml.safe_load(Path("rivals/dvc.yaml").read_text())["stages"]
     names = [f"rivals/dvc.yaml:evaluate_rival@{name}" for name in stages["evaluate_rival"]["matrix"]["rival"]]
-    parts = {name: job for name, job in jobs.items() if job.target in (*names, "evaluate_pada")}
-    assert len(parts) == len(names) + 1
-    assert all({telepath.name, oracle.name} <= job.after for job in parts.values())
-    assert jobs[rivals.name].target == "rivals/dvc.yaml"
-    assert set(parts) <= jobs[rivals.name].after
-    assert not jobs[oracle.name].after
+    targets = ["train_source", "evaluate", "evaluate_oracle", "evaluate_pada", *names]
+    assert sorted(targets) == sorted(job.target for job in jobs.values())
+    after = {job.cell.setting: job.after for name, job in jobs.items() if name not in sources}
+    telepath = Cell("walker-walk", "mass 1.5", SETTINGS[0], 0)
+    assert all(after[name] == {*sources, telepath.name} for name in stages["train_labelled"]["matrix"]["rival"])
+    assert all(after[name] == set(sources) for name in (SETTINGS[0], "pada", "bco", "aime", "pada_model"))
+    assert all(not after[name] for name in ("oracle", *stages["train_online"]["matrix"]["rival"]))
+    assert plan([Cell("walker-walk", "mass 1.5", "ot", 0)]).keys() == {*after["ot"], "walker-walk__mass-1.5__ot__0"}
 
 
 def test_jobs_run_after_those_they_need_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = plan([Cell("walker-walk", "mass 1.5", RIVALS, 0)])
+    jobs = plan(Cell("walker-walk", "mass 1.5", setting, 0) for setting in BESIDE)
     done: list[str] = []
 
     def work(name: str, job: Job, workspaces: Any) -> str:
@@ -172,19 +171,23 @@ def test_an_ablation_changes_settings_that_there_are(name: str) -> None:
 
 
 def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
-    def cell(seed: int, pada: float) -> dict[str, Any]:
-        key = {"task": "walker-walk", "gap": "mass 1.5", "setting": "rivals", "seed": seed, "code": "abc"}
-        returns = {"telepath": [700.0, 900.0], "pada": [pada, pada], "zero_shot": [10.0]}
+    def cell(setting: str, seed: int, returns: dict[str, list[float]], steps: int, **more: Any) -> dict[str, Any]:
+        key = {"task": "walker-walk", "gap": "mass 1.5", "setting": setting, "seed": seed, "code": "abc"}
         stages = {"explore_target": 1.0, "train_belief": 0.5, "label": 0.5, "train_target": 4.0, "train_pada": 1.5}
-        return key | {"returns": returns, "target_steps": {"telepath": 90, "pada": 80}, "stage_minutes": stages}
+        stages["train_oracle"] = 7.5
+        return key | {"returns": returns, "target_steps": steps, "stage_minutes": stages} | more
 
-    def oracle(gap: str, seed: int = 0) -> dict[str, Any]:
-        key = {"task": "walker-walk", "gap": gap, "setting": "oracle", "seed": seed, "code": "abc"}
-        return key | {"returns": {"oracle": [500.0]}, "target_steps": 95, "stage_minutes": {"train_oracle": 7.5}}
+    def oracle(gap: str, seed: int) -> dict[str, Any]:
+        return cell("oracle", seed, {"oracle": [500.0]}, 95, gap=gap)
 
-    rows = rivals.results(
-        [oracle("mass 1.5"), oracle("mass 1.5", 7), oracle("gravity"), cell(0, 100.0), cell(1, 300.0)]
-    )
+    transfers = [
+        cell(SETTINGS[0], seed, {"telepath": [700.0, 900.0], "zero_shot": [10.0]}, 90, source="a") for seed in (0, 1)
+    ]
+    adapted = [
+        cell("pada", seed, {"pada": [value, value]}, 80, source=source)
+        for seed, value, source in ((0, 100.0, "a"), (1, 300.0, "b"))
+    ]
+    rows = rivals.results([oracle("mass 1.5", 0), oracle("mass 1.5", 7), oracle("gravity", 0), *transfers, *adapted])
     assert set(rows["gap"]) == {"mass 1.5"}, "an oracle beside which there are no rivals"
     assert rows[rows["agent"] == "oracle"][["return", "steps", "minutes"]].to_numpy().tolist() == [[500, 95, 7.5]]
     assert rows[rows["agent"] == "pada"]["return"].tolist() == [100, 300]
@@ -194,6 +197,7 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     text = rivals.page(rows, {"pada": "the simulator"})
     assert "| PADA | 200 | -1071 to 1471 | 100 to 300 | 2 | 80 | 1.5 | the simulator |" in text  # two seeds say little
     assert "Code: commit abc." in text
+    assert "Not all runs of seed 1 began with the same source agent" in text
     assert text.index("| PADA |") < text.index("**Telepath**") < text.index("| oracle, same steps | 500 |")
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
