@@ -16,11 +16,12 @@ import yaml
 
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
+from benchmarks.bars import bars, scores, stability
 from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, RATES, SETTINGS, Cell, grid
 from benchmarks.grid import Job, plan
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
-from benchmarks.table import COLUMNS, ablations, over, page, results, rounds, stability
+from benchmarks.table import COLUMNS, ablations, page, results, rounds
 from telepath.alignment.diagonals import dtw_tensors
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
@@ -96,7 +97,7 @@ def finished(seed: int, setting: str, telepath: float, true: list[float], **more
         {"round": n, "steps": 10 * n, "inferred_return": value, "score": value, "return": value, "shipped": int(n == 1)}
         for n, value in enumerate(true)
     ]
-    returns = {"source": [800.0, 800.0], "telepath": [telepath, telepath]}
+    returns = {"source": [800.0, 800.0], "random": [20.0], "zero_shot": [400.0], "telepath": [telepath] * 2}
     key = {
         "task": "walker-walk",
         "gap": "mass 1.5",
@@ -138,9 +139,13 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     cells[2].pop("rounds")
     cells[3].pop("rounds")
     table, diary = results(cells), rounds(cells)
-    assert over(table, SETTINGS[0], "source")["share"].tolist() == [0.5, 1.0]
-    assert over(table, SETTINGS[0], "oracle")["share"].tolist() == [0.8], "the other seed has no oracle"
-    assert over(table, SETTINGS[0], "converged oracle")["share"].tolist() == [0.4, 0.8]
+    scored = scores(table, SETTINGS[0])
+    assert scored["over source"].tolist() == [0.5, 1.0]
+    assert scored["over oracle"].tolist() == pytest.approx([0.8, np.nan], nan_ok=True), "the other seed has no oracle"
+    assert scored["over converged"].tolist() == [0.4, 0.8]
+    assert scored["normalised"].tolist() == pytest.approx([(400 - 20) / (800 - 20), 1.0])
+    assert scored["closure"].tolist() == pytest.approx([0.0, np.nan], nan_ok=True)
+    assert scored["converged closure"].tolist() == pytest.approx([0.0, 2 / 3])
     held = stability(diary)
     np.testing.assert_allclose(held["held"], [0.8, 1.0])
     np.testing.assert_allclose(held["shipped"], [1.0, 0.6])
@@ -148,6 +153,34 @@ def test_shares_and_stability_are_of_the_same_seed() -> None:
     assert "| walker-walk | mass 1.5 | 800 (2) |" in text
     assert "| with source agent | 1 | abc1234 | 800 **600** 1000 |" in text
     assert all(title in text for title in COLUMNS.values())
+
+
+def test_bars_are_met_by_what_meets_them() -> None:
+    fine = [finished(seed, SETTINGS[0], 780.0, [700.0, 800.0, 790.0]) for seed in (0, 1)]
+    harmed = [finished(2, SETTINGS[0], 300.0, [700.0, 300.0, 100.0], gap="gravity")]
+    poor = {**finished(0, "oracle", 0.0, [], gap="gravity"), "returns": {"oracle": [500.0]}}
+    able = {**finished(0, "converged oracle", 0.0, [], gap="gravity"), "returns": {"oracle": [700.0]}}
+    for cell in (poor, able):
+        cell.pop("rounds")
+
+    def met(*cells: dict[str, Any]) -> dict[str, bool | None]:
+        told = bars(results(list(cells)), rounds(list(cells)))
+        return {bar.asked: bar.met for whose, bar in told if whose == SETTINGS[0]}
+
+    good = met(*fine)
+    assert [name for name, value in good.items() if value is None] == [
+        "the oracle's return at the same steps, on the mean",
+        "beats action hold where that loses more than 15%",
+    ]
+    assert all(value is not False for value in good.values())
+    bad = met(*fine, *harmed, poor)
+    assert not any(bad[name] for name in good if name.startswith(("0.9", "beats", "never", "within", "ships")))
+    assert bad["0.75 of the source in every cell where some oracle, or this, has it"], "nobody has it under gravity"
+    asked = "cells where nobody has 0.75 of the source: an oracle that has converged says so"
+    assert bad[asked] is None
+    worse = met(*fine, *harmed, able)
+    assert asked not in worse
+    assert worse["0.75 of the source in every cell where some oracle, or this, has it"] is False
 
 
 def test_an_ablation_stands_beside_the_whole_of_the_same_cell() -> None:
