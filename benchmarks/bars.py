@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.cells import ORACLES, SETTINGS
-from telepath.evaluation.scores import correlation, gap_closure
+from benchmarks.cells import EXTRA, ORACLES, SETTINGS
+from telepath.evaluation.scores import correlation, gap_closure, ratio
 
 PLACE = ["task", "gap"]
-KEYS = [*PLACE, "seed"]
+RUN = [*PLACE, "setting", "seed"]
+
+WITH_AGENT, TRAJECTORIES = SETTINGS
+SAME_STEPS, CONVERGED = ORACLES
 
 SOURCES = {"ball_in_cup-catch": 900, "walker-walk": 850, "cheetah-run": 600}
 """What a source agent is to make at home, by task, on the mean over seeds."""
@@ -40,17 +43,24 @@ def scores(table: pd.DataFrame, setting: str) -> pd.DataFrame:
     gap between zero-shot and an oracle. NaN: not run, or not defined. The converged oracle, of one seed, stands beside
     all of them.
     """
-    rows = table.pivot_table(index=KEYS, columns="agent", values="return", sort=False)
+    here = table[table["setting"].isin([setting, *ORACLES])]
+    rows = here.pivot_table(index=[*PLACE, "seed"], columns="agent", values="return", sort=False)
     agents = ["source", "random", "zero_shot", "action_hold", setting, *ORACLES]
     rows = rows.reindex(columns=agents).rename(columns={setting: "telepath"})
-    rows[ORACLES[1]] = rows.groupby(PLACE, sort=False)[ORACLES[1]].transform("mean")
+    rows[CONVERGED] = rows.groupby(PLACE, sort=False)[CONVERGED].transform("mean")
     rows = rows[rows["telepath"].notna()]
-    for name, other in {"over source": "source", "over oracle": ORACLES[0], "over converged": ORACLES[1]}.items():
-        rows[name] = rows["telepath"] / rows[other]
-    rows["normalised"] = (rows["telepath"] - rows["random"]) / (rows["source"] - rows["random"])
-    for name, oracle in {"closure": ORACLES[0], "converged closure": ORACLES[1]}.items():
-        known = rows[["telepath", "zero_shot", oracle]].itertuples(index=False, name=None)
-        rows[name] = pd.Series([gap_closure(*returns) for returns in known], rows.index, dtype=float)
+
+    def each(score: str, of: pd.DataFrame) -> None:
+        known = of.itertuples(index=False, name=None)
+        score_of = gap_closure if of.shape[1] == 3 else ratio
+        rows[score] = pd.Series([score_of(*returns) for returns in known], rows.index, dtype=float)
+
+    for score, other in {"over source": "source", "over oracle": SAME_STEPS, "over converged": CONVERGED}.items():
+        each(score, rows[["telepath", other]])
+    above = rows[["telepath", "source"]].sub(rows["random"], axis=0)
+    each("normalised", above)
+    for score, oracle in {"closure": SAME_STEPS, "converged closure": CONVERGED}.items():
+        each(score, rows[["telepath", "zero_shot", oracle]])
     return rows.reset_index()
 
 
@@ -61,97 +71,104 @@ def stability(diary: pd.DataFrame) -> pd.DataFrame:
     the highest; correlation: of score and true return over rounds.
     """
     rows = []
-    for key, run in diary.groupby(["task", "gap", "setting", "seed"], sort=False):
+    for key, run in diary.groupby(RUN, sort=False):
         true = run["return"].to_numpy()
         last = true[-max(1, len(true) // 3) :]
         shipped = float(run.loc[run["shipped"] == 1, "return"].iloc[0])
         rows.append((*key, last.min() / true.max(), shipped / true.max(), correlation(true, run["score"].to_numpy())))
-    return pd.DataFrame(rows, columns=["task", "gap", "setting", "seed", "held", "shipped", "correlation"])
+    return pd.DataFrame(rows, columns=[*RUN, "held", "shipped", "correlation"])
 
 
 class Bar(NamedTuple):
-    """asked: in words; found: what came out, in words; met: None where nothing was run that could tell."""
+    """asked: in words; found: what came out so far, in words; met: None where nothing was run that could tell."""
 
     asked: str
     found: str
     met: bool | None
 
 
-def least(asked: str, values: "pd.Series[float]", least: float) -> Bar:
+def at_least(asked: str, values: "pd.Series[float]", bar: float) -> Bar:
     """Every value is to be at least this much; the index says of what it is."""
     if values.empty:
         return Bar(asked, "not run", None)
-    found = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    return Bar(asked, found, bool((values >= least).all()))
+    return Bar(asked, ", ".join(f"{name} {value:.2f}" for name, value in values.items()), bool((values >= bar).all()))
 
 
-def often(asked: str, true: "pd.Series[bool]", share: float) -> Bar:
+def often(asked: str, true: "pd.Series[bool]", share: float = 1.0) -> Bar:
     """True is to be so large a share."""
-    met = bool(true.mean() >= share) if len(true) else None
-    return Bar(asked, f"{int(true.sum())} of {len(true)}" if len(true) else "not run", met)
+    if true.empty:
+        return Bar(asked, "not run", None)
+    return Bar(asked, f"{int(true.sum())} of {len(true)}", bool(true.mean() >= share))
 
 
-def places(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """A column's mean over seeds, by task and gap, named in one string; those without a value are left out."""
-    means = rows.groupby(PLACE, sort=False)[column].mean().dropna()
-    return means.set_axis([f"{task}, {gap}" for task, gap in means.index])
+def by_place(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """A column's mean over seeds, by task and gap; those without a value are left out."""
+    return rows.groupby(PLACE, sort=False)[column].mean().dropna()
+
+
+def overall(means: "pd.Series[float]", name: str = "") -> "pd.Series[float]":
+    """The mean of cells, called by their number, if there are any."""
+    return pd.Series({f"{name} mean of {len(means)} cells".lstrip(): means.mean()}) if len(means) else means
 
 
 def bars(table: pd.DataFrame, diary: pd.DataFrame) -> Iterator[tuple[str, Bar]]:
     """What is asked of each setting, and of the sources, of ``results`` and ``rounds``."""
-    for setting, asked in {SETTINGS[0]: with_agent, SETTINGS[1]: trajectories}.items():
-        rows = scores(table, setting)
-        for bar in (*asked(rows, table), *safe(rows), *steady(diary[diary["setting"] == setting])):
+    for setting, own in {WITH_AGENT: with_agent, TRAJECTORIES: trajectories}.items():
+        rows, steps = scores(table, setting), table[table["agent"] == setting]["steps"]
+        for bar in (*own(rows, steps), *safe(rows), *steady(diary[diary["setting"] == setting])):
             yield setting, bar
-    for task, found in table[table["agent"] == "source"].groupby("task", sort=False):
-        home = found.groupby("seed")["return"].mean()
-        asked_of_it = f"{task}: at least {SOURCES[str(task)]}, mean over seeds"
-        yield "source at home", Bar(asked_of_it, f"{home.mean():.0f} ({len(home)})", home.mean() >= SOURCES[str(task)])
+    sources = table[(table["agent"] == "source") & (table["gap"] != EXTRA[1])]
+    for task, found in sources.groupby("task", sort=False):
+        home, least = found.groupby("seed")["return"].mean(), SOURCES[str(task)]
+        said = f"{home.mean():.0f} (seeds: {len(home)})"
+        yield "source at home", Bar(f"{task}: {least}, mean over seeds", said, bool(home.mean() >= least))
 
 
-def with_agent(rows: pd.DataFrame, table: pd.DataFrame) -> Iterator[Bar]:
-    """With the source's agent: near the source, where that can be done, and no worse than an oracle."""
-    shares = rows[[*PLACE, "over source"]].assign(oracle=rows[list(ORACLES)].max(axis=1) / rows["source"])
-    means = shares.groupby(PLACE, sort=False).mean()
-    tasks = means["over source"].groupby("task", sort=False).mean()
-    yield least("0.9 of the source at home, mean of every task's cells", tasks, 0.9)
-    possible = means[(means["oracle"] >= FEASIBLE) | (means["over source"] >= FEASIBLE)]
-    asked = f"{FEASIBLE} of the source in every cell where some oracle, or this, has it"
-    yield often(asked, possible["over source"] >= FEASIBLE, 1)
-    unknown = means.drop(possible.index)
-    if len(unknown):
-        where = ", ".join(
-            f"{task}, {gap}: {mine:.2f}, best oracle {'not run' if pd.isna(other) else f'{other:.2f}'}"
-            for (task, gap), (mine, other) in zip(unknown.index, unknown.to_numpy(), strict=True)
-        )
-        yield Bar(f"cells where nobody has {FEASIBLE} of the source: an oracle that has converged says so", where, None)
-    yield least("the oracle's return at the same steps, on the mean", overall(rows, "over oracle"), 1.0)
-    mine = table[table["agent"] == SETTINGS[0]]["steps"]
-    yield often(f"at most {STEPS:,} target steps", mine <= STEPS, 1)
+def with_agent(rows: pd.DataFrame, steps: "pd.Series[int]") -> Iterator[Bar]:
+    """With the source's agent: near the source where that can be done, no worse than an oracle, after few steps."""
+    yield often(f"at most {STEPS:,} target steps", steps <= STEPS)
+    mine = by_place(rows, "over source")
+    tasks = [overall(found, str(task)) for task, found in mine.groupby("task", sort=False)]
+    asked = "0.9 of the source at home, mean of every task's cells"
+    yield at_least(asked, pd.concat(tasks) if tasks else mine, 0.9)
+    home = rows["source"]
+    shares = {name: by_place(rows.assign(share=rows[name] / home), "share").reindex(mine.index) for name in ORACLES}
+    oracles = pd.DataFrame(shares)
+    able = oracles.max(axis=1) >= FEASIBLE
+    yield often(f"{FEASIBLE} of the source in every cell where an oracle has as much", mine[able] >= FEASIBLE)
+    asked = f"{FEASIBLE} of the source in cells where no oracle was seen to have as much"
+    low = mine[~able & (mine < FEASIBLE)]
+    said = [f"{task}, {gap}: {low[task, gap]:.2f}, {told(oracles.loc[(task, gap)])}" for task, gap in low.index]
+    found = "; ".join([f"{int((~able).sum()) - len(low)} of {int((~able).sum())}", *said])
+    yield Bar(asked, found, None)
+    yield at_least("the oracle's return at the same steps, on the mean", overall(by_place(rows, "over oracle")), 1.0)
 
 
-def trajectories(rows: pd.DataFrame, table: pd.DataFrame) -> Iterator[Bar]:
+def told(oracles: "pd.Series[float]") -> str:
+    """What the oracles of a cell say of what can be done there."""
+    known = ", ".join(f"{name} {share:.2f}" for name, share in oracles.dropna().items())
+    return known or "no oracle run"
+
+
+def trajectories(rows: pd.DataFrame, steps: "pd.Series[int]") -> Iterator[Bar]:
     """From trajectories only: near an oracle that begins from nothing, too."""
-    yield least("0.85 of the oracle at the same steps, on the mean", overall(rows, "over oracle"), 0.85)
-    yield least("0.7 of the oracle at the same steps in every cell", places(rows, "over oracle"), 0.7)
-
-
-def overall(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """The mean over cells of their means over seeds, if there are any."""
-    means = places(rows, column)
-    return pd.Series({f"mean of {len(means)} cells": means.mean()}) if len(means) else means
+    means = by_place(rows, "over oracle")
+    yield at_least("0.85 of the oracle at the same steps, on the mean", overall(means), 0.85)
+    yield often("0.7 of the oracle at the same steps in every cell", means >= 0.7)
 
 
 def safe(rows: pd.DataFrame) -> Iterator[Bar]:
     """Better than what costs nothing where that loses much, and never much worse."""
     for name, column in {"zero-shot": "zero_shot", "action hold": "action_hold"}.items():
-        losing = rows[rows[column] < LOST * rows["source"]]
+        known = rows[rows[column].notna()]
+        losing = known[known[column] < LOST * known["source"]]
         asked = f"beats {name} where that loses more than {1 - LOST:.0%}"
-        if len(losing) or rows.empty:
-            yield often(asked, losing["telepath"] > losing[column], 1)
+        if len(losing) or known.empty:
+            yield often(asked, losing["telepath"] > losing[column])
         else:
-            yield Bar(asked, "loses so much nowhere", None)
-    yield often(f"never more than {1 - HARMED:.0%} below zero-shot", rows["telepath"] >= HARMED * rows["zero_shot"], 1)
+            yield Bar(asked, f"loses so much in none of {len(known)}", None)
+    known = rows[rows["zero_shot"].notna()]
+    yield often(f"never more than {1 - HARMED:.0%} below zero-shot", known["telepath"] >= HARMED * known["zero_shot"])
 
 
 def steady(diary: pd.DataFrame) -> Iterator[Bar]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
-from telepath.evaluation.rivals import LABELLED, RIVALS
+from telepath.evaluation.rivals import LABELLED, ONLINE, RIVALS
 
 SETTINGS = ("with source agent", "trajectories only")
 ORACLES = ("oracle", "converged oracle")
@@ -78,12 +78,21 @@ class Cell(NamedTuple):
     @property
     def has_source(self) -> bool:
         """Whether it begins with a trained source agent."""
-        return self.agent not in ("oracle", "darc", "randomised")
+        return self.agent not in ("oracle", *ONLINE)
 
     @property
-    def sharer(self) -> "Cell | None":
-        """The cell of Telepath that makes what this one needs too, exploration and segments; None if it needs none."""
-        return self._replace(setting=SETTINGS[0]) if self.setting in LABELLED else None
+    def groundwork(self) -> "Iterator[tuple[str, Cell, str]]":
+        """What it shares with others, in order: a name, the cell under whose settings, and the stage that makes it.
+
+        The sources of cells with the same task, action repeat and seed are one; and all that is Telepath's own
+        refinement, with other labels or without a part, begins with its exploration and its labels.
+        """
+        if self.has_source:
+            repeat = self.overrides()[f"tasks.{self.task}.action_repeat"]
+            yield f"source of {self.task} at {repeat} frames a step, seed {self.seed}", self, "train_source"
+        if self.setting in (SETTINGS[0], *LABELLED, *ABLATIONS):
+            telepath = self._replace(setting=SETTINGS[0])
+            yield f"labels of {telepath.name}", telepath, "label"
 
     def overrides(self) -> dict[str, Any]:
         """What differs from the params.yaml at hand: dotted keys."""
@@ -109,12 +118,6 @@ class Cell(NamedTuple):
         elif self.setting == ORACLES[1]:
             changed["oracle.step_multiple"] = CONVERGED
         return changed
-
-    @property
-    def source_name(self) -> str:
-        """Cells with the same source (task, action repeat, seed) share its training."""
-        repeat = self.overrides()[f"tasks.{self.task}.action_repeat"]
-        return f"{self.task}__action-repeat-{repeat}__{self.seed}"
 
 
 def grid(tasks: Iterable[str], gaps: Iterable[str], settings: Iterable[str], seeds: Iterable[int]) -> Iterator[Cell]:

@@ -37,8 +37,9 @@ from stages.harness import dvc_hash
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
 from telepath.evaluation.evidence import HELDOUT_POLICIES
-from telepath.evaluation.rivals import RIVALS, STAGES, minutes_of
+from telepath.evaluation.rivals import RIVALS, STAGES
 from telepath.evaluation.scores import correlation
+from telepath.files import write_atomically
 from telepath.runtime.device import usable_cpus
 from telepath.runtime.interrupt import stop_on_signals
 from telepath.runtime.ledger import LEDGER
@@ -48,7 +49,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT / ".telepath"
 STOP = threading.Event()
 CELLS = ROOT / "reports" / "benchmark" / "cells"
-SOURCE = ("collect_source", "train_source")
+RESULTS = ("reports", "dvc.lock", "rivals/dvc.lock", "costs.csv", "seeds.csv")
+"""Files and folders whose changes change no result."""
+
 GROUPS = {"ablations": tuple(ABLATIONS), "rivals": BESIDE}
 """Names for several settings at once."""
 
@@ -88,8 +91,11 @@ class Workspace:
             "TELEPATH_THREADS": str(threads),
         }
 
-    def set(self, overrides: dict[str, Any]) -> None:
-        """Write params.yaml: the project's, with these dotted keys changed."""
+    def begin(self, overrides: dict[str, Any]) -> None:
+        """Leave nothing of what ran before, and write params.yaml: the project's, with these dotted keys changed."""
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        for lock in ("dvc.lock", "rivals/dvc.lock"):
+            (self.folder / lock).unlink(missing_ok=True)
         settings = json.loads(json.dumps(self.settings))
         for key, value in overrides.items():
             *path, leaf = key.split(".")
@@ -132,7 +138,7 @@ class Workspace:
         subprocess.run(asked, cwd=self.folder, env=self.environment, check=True)
         table = pd.read_csv(self.folder / COSTS)
         took = dict(zip(table["stage"].tolist(), table["minutes"].tolist(), strict=True))
-        stages = (*SOURCE, *STAGES[cell.agent]) if cell.has_source else STAGES[cell.agent]
+        stages = (*STAGES["source"], *STAGES[cell.agent]) if cell.has_source else STAGES[cell.agent]
         return {stage: took[stage] for stage in stages if stage in took}
 
 
@@ -150,7 +156,7 @@ def commit() -> str:
     def git(*asked: str) -> str:
         return subprocess.run(["git", *asked], cwd=ROOT, text=True, capture_output=True, check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)reports")
+    changed = git("status", "--porcelain", "--", ".", *(f":(exclude){name}" for name in RESULTS))
     return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
@@ -193,22 +199,14 @@ class Job(NamedTuple):
 
 
 def plan(cells: Iterable[Cell]) -> dict[str, Job]:
-    """All jobs by their names, each after those that make what it needs: a source once, a cell under its own name."""
+    """All jobs by their names, each after those that make what it needs; a cell under its own name."""
     jobs: dict[str, Job] = {}
-
-    def add(cell: Cell) -> str:
-        needed = set[str]()
-        if cell.has_source:
-            source = f"source of {cell.source_name}"
-            jobs.setdefault(source, Job(cell, "train_source"))
-            needed.add(source)
-        if cell.sharer:
-            needed.add(add(cell.sharer))
-        jobs.setdefault(cell.name, Job(cell, cell.target, frozenset(needed)))
-        return cell.name
-
     for cell in cells:
-        add(cell)
+        needed: list[str] = []
+        for name, owner, stage in cell.groundwork:
+            jobs.setdefault(name, Job(owner, stage, frozenset(needed)))
+            needed.append(name)
+        jobs.setdefault(cell.name, Job(cell, cell.target, frozenset(needed)))
     return jobs
 
 
@@ -216,46 +214,57 @@ def work(name: str, job: Job, workspaces: "SimpleQueue[Workspace]") -> str:
     """Do a job in the next free workspace; returns a line about it. What a cell tells is written down."""
     workspace = workspaces.get()
     try:
-        workspace.set(job.cell.overrides())
+        workspace.begin(job.cell.overrides())
         begin = time.monotonic()
         workspace.repro(job.target)
         minutes = (time.monotonic() - begin) / 60
         if name != job.cell.name:
             return f"{name}: {minutes:.1f} min"
-        found, stages = measure(job.cell, workspace.folder), workspace.minutes(job.cell)
-        took = minutes_of(job.cell.agent, stages)
-        told = {**job.cell._asdict(), "code": workspace.code, "minutes": took, "stage_minutes": stages, **found}
-        path = CELLS / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told, indent=1) + "\n")
+        found = measure(job.cell, workspace.folder)
         means = ", ".join(f"{agent} {np.mean(values):.0f}" for agent, values in found["returns"].items())
+        record(job.cell, {"code": workspace.code, "stage_minutes": workspace.minutes(job.cell), **found})
         return f"{name}: {minutes:.1f} min; {means}"
     finally:
         workspaces.put(workspace)
 
 
-def run_all(jobs: dict[str, Job], workspaces: "SimpleQueue[Workspace]", workers: int) -> list[str]:
-    """Do all jobs, those that nothing keeps waiting side by side; a line for each as it ends.
+def record(cell: Cell, told: dict[str, Any]) -> None:
+    """Write down what a finished cell tells. Minutes of before stay where all of it came out of the cache."""
+    path = CELLS / f"{cell.name}.json"
+    if path.exists() and (before := json.loads(path.read_text()))["returns"] == told["returns"]:
+        told["stage_minutes"] = before["stage_minutes"] | told["stage_minutes"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(cell._asdict() | told, indent=1) + "\n")
 
-    Returns the names of those that failed. What comes after one of these is tried all the same: it says what it lacks.
+
+def run_all(jobs: dict[str, Job], workspaces: "SimpleQueue[Workspace]", workers: int) -> list[str]:
+    """Do all jobs, always the first ones that nothing keeps waiting, so many at a time; a line for each as it ends.
+
+    Returns the names of those that failed, and of those that could not be tried for want of them.
     """
     waiting, over, failed, begin = dict(jobs), set[str](), list[str](), time.monotonic()
+
+    def tell(name: str, line: str) -> None:
+        over.add(name)
+        left = (time.monotonic() - begin) / len(over) * (len(jobs) - len(over)) / 60
+        print(f"[{len(over)}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
+
     with ThreadPoolExecutor(workers) as pool:
         running: dict[Future[str], str] = {}
         try:
             while waiting or running:
-                for name in [name for name, job in waiting.items() if job.after <= over]:
+                free = [name for name, job in waiting.items() if job.after <= over]
+                for name in free[: workers - len(running)]:
                     running[pool.submit(work, name, waiting.pop(name), workspaces)] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
-                    try:
-                        line = future.result()
-                    except (RuntimeError, OSError) as error:
-                        failed.append(name)
-                        line = f"{name}: FAILED: {error}"
-                    over.add(name)
-                    left = (time.monotonic() - begin) / len(over) * (len(jobs) - len(over)) / 60
-                    print(f"[{len(over)}/{len(jobs)}, {left:.0f} min left] {line}", flush=True)
+                    error = future.exception()
+                    tell(name, f"{name}: FAILED: {error}" if error else future.result())
+                    lost = [other for other, job in waiting.items() if error and name in job.after]
+                    for other in lost:
+                        del waiting[other]
+                        tell(other, f"{other}: not tried, for want of the {name}")
+                    failed += [name, *lost] if error else []
         except KeyboardInterrupt:
             STOP.set()
             pool.shutdown(cancel_futures=True)

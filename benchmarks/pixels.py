@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     changed = overrides(asked.task, repeats, asked.size, asked.seed)
     threads = THREADS.read(min(2, usable_cpus()))
     workspace = Workspace("pixels", threads)
-    workspace.set(changed)
+    workspace.begin(changed)
     failure = ""
     with ThreadPoolExecutor(1) as pool:
         try:

@@ -21,7 +21,7 @@ from telepath.config import load
 from telepath.evaluation.agents import BLUE, FAINT, INK
 from telepath.evaluation.figures import drawing, percent
 from telepath.evaluation.page import table
-from telepath.evaluation.rivals import EVERYONE, RATES_ALONE, RIVALS, minutes_of, what_it_sees
+from telepath.evaluation.rivals import EVERYONE, ONLINE, RATES_ALONE, RIVALS, minutes_of, what_it_sees
 from telepath.evaluation.scores import mean_interval
 from telepath.files import write_atomically
 
@@ -30,8 +30,8 @@ SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES
 
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained), source
-    (which agent of the source, None: not known or needed), code.
+    """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained, or not
+    measured), source (which agent of the source; None: not needed, or not known), code.
 
     Of Telepath and oracles only those cells count beside which there are rivals, of the same seed where the oracle is
     not converged.
@@ -66,8 +66,8 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         "True return in the target, mean over seeds with the "
         f"{percent(CONFIDENCE)} interval over seeds (Student); the lowest and the highest seed; target steps, and "
         "minutes, means over seeds: of all training that an agent needs besides the source agent's, which stand in the "
-        "first row, and which DARC and domain randomisation do without. Nobody but the oracle reads the target's "
-        "reward. Made by "
+        "first row, and which DARC and domain randomisation do without; a dash: not trained, or not measured. Nobody "
+        "but the oracle reads the target's reward. Made by "
         "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
@@ -100,12 +100,12 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
 
 
 def strangers(rows: pd.DataFrame) -> Iterator[str]:
-    """Seeds whose agents of a task and gap do not all come from one source agent, if there are any."""
-    known = rows.dropna(subset=["source"]).groupby("seed")["source"].nunique()
-    if seeds := ", ".join(str(seed) for seed in known.index[known > 1]):
+    """Seeds whose agents of a task and gap do not all come from one source agent, as far as that is known."""
+    begun = rows[~rows["agent"].isin([*ORACLES, *ONLINE])].groupby("seed")["source"].nunique(dropna=False)
+    if seeds := ", ".join(str(seed) for seed in begun.index[begun > 1]):
         yield (
-            f"Not all runs of seed {seeds} began with the same source agent: they are of machines, or of commits, that "
-            "differ in a training's last bits."
+            f"Not all runs of seed {seeds} are known to begin with the same source agent: they are of machines, or of "
+            "commits, that differ in a training's last bits."
         )
 
 

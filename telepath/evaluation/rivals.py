@@ -40,11 +40,14 @@ LABELLED["dtw"] = ""
 """Telepath's agent with other labels -> what it sees less of than Telepath does."""
 
 
+ONLINE = ("darc", "randomised")
+"""Those who learn in the source's simulator and begin without its agent."""
+
 STAGES = (
     SPENDERS
     | {name: (f"train_rival@{name}",) for name in ("pada_model", "bco", "aime")}
     | {name: (*SPENDERS["telepath"][:-1], f"train_labelled@{name}") for name in LABELLED}
-    | {name: (f"train_online@{name}",) for name in ("darc", "randomised")}
+    | {name: (f"train_online@{name}",) for name in ONLINE}
 )
 """Agent -> the stages that make it once there is a source agent, which DARC and domain randomisation do without."""
 
