@@ -63,11 +63,11 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
     """A table for each task and gap, in Markdown."""
     parts = [
         "# The rivals",
-        "True return in the target, mean over seeds with the "
-        f"{percent(CONFIDENCE)} interval over seeds (Student); the lowest and the highest seed; target steps, and "
-        "minutes, means over seeds: of all training that an agent needs besides the source agent's, which stand in the "
-        "first row, and which DARC and domain randomisation do without; a dash: not trained, or not measured. Nobody "
-        "but the oracle reads the target's reward. Made by "
+        f"True return in the target, mean over seeds, with the {percent(CONFIDENCE)} interval over seeds (Student), "
+        "from three on; the lowest and the highest seed; target steps, and minutes, means over seeds: of all training "
+        "that an agent needs besides the source agent's, which stand in the first row, and which DARC and domain "
+        "randomisation do without; a dash: not trained, or not measured. Nobody but the oracle reads the target's "
+        "reward. Made by "
         "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
@@ -75,13 +75,14 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         for agent in [known for known in SHOWN if known in set(here["agent"])]:
             runs = here[here["agent"] == agent]
             mean, low, high = mean_interval(runs["return"].to_numpy(), CONFIDENCE)
-            among = [f"{low:.0f} to {high:.0f}", f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"]
+            interval, among = f"{low:.0f} to {high:.0f}", f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"
             steps, took = runs["steps"].mean(), runs["minutes"].mean()
             lines.append(
                 [
                     f"**{SHOWN[agent]}**" if agent == "telepath" else SHOWN[agent],
                     f"{mean:.0f}",
-                    *(among if len(runs) > 1 else ["–", "–"]),  # one seed says nothing of the others
+                    interval if len(runs) > 2 else "–",  # two seeds say next to nothing of the others
+                    among if len(runs) > 1 else "–",
                     f"{len(runs)}",
                     "–" if pd.isna(steps) else f"{steps:,.0f}",
                     "–" if pd.isna(took) else f"{took:.1f}",
