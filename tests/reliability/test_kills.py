@@ -71,8 +71,10 @@ def checkpoint(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.glob(".telepath/scratch/*/state.safetensors")), default=0)
 
 
-def kill_and_go_on(project: Project, command: tuple[str, ...], *numbers: signal.Signals) -> int:
-    """Start the stage for each signal, kill it soon after its next checkpoint, at last let it be; how many it hit."""
+def kill_and_go_on(project: Project, command: tuple[str, ...], *numbers: signal.Signals, within: float = 0.1) -> int:
+    """Start the stage for each signal, kill it ``within`` so many seconds after its next checkpoint, at last let it be;
+    how many it hit.
+    """
     rng, hit = random.Random(0), 0
     for number in numbers:
         before = checkpoint(project.folder)
@@ -81,7 +83,7 @@ def kill_and_go_on(project: Project, command: tuple[str, ...], *numbers: signal.
         ) as stage:
             while stage.poll() is None and checkpoint(project.folder) == before:
                 time.sleep(0.005)
-            time.sleep(rng.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, within))
             stage.send_signal(number)
             assert stage.stderr is not None
             said = stage.stderr.read()
@@ -113,7 +115,7 @@ def test_so_do_a_rival_and_its_evaluation(project: Project) -> None:
     whole = digests(project.folder)
     shutil.rmtree(project.folder / "data" / "rivals" / "bco")
     for command, number in zip(commands, (signal.SIGKILL, signal.SIGTERM), strict=True):
-        assert kill_and_go_on(project, command, number) == 1
+        assert kill_and_go_on(project, command, number, within=0.02) == 1  # an evaluation is over soon
     assert digests(project.folder) == whole
     assert sum(name.startswith("data/rivals/bco/") for name in whole) == 3
 
