@@ -1,6 +1,6 @@
 """What is asked of the grid, and whether its finished cells show it: scores of every transfer, and bars for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,17 +50,15 @@ def scores(table: pd.DataFrame, setting: str) -> pd.DataFrame:
     rows[CONVERGED] = rows.groupby(PLACE, sort=False)[CONVERGED].transform("mean")
     rows = rows[rows["telepath"].notna()]
 
-    def each(score: str, of: pd.DataFrame) -> None:
-        known = of.itertuples(index=False, name=None)
-        score_of = gap_closure if of.shape[1] == 3 else ratio
-        rows[score] = pd.Series([score_of(*returns) for returns in known], rows.index, dtype=float)
+    def add(score: str, of: Callable[..., float | None], returns: pd.DataFrame) -> None:
+        each = [of(*values) for values in returns.itertuples(index=False, name=None)]
+        rows[score] = pd.Series(each, rows.index, dtype=float)
 
     for score, other in {"over source": "source", "over oracle": SAME_STEPS, "over converged": CONVERGED}.items():
-        each(score, rows[["telepath", other]])
-    above = rows[["telepath", "source"]].sub(rows["random"], axis=0)
-    each("normalised", above)
+        add(score, ratio, rows[["telepath", other]])
+    add("normalised", ratio, rows[["telepath", "source"]].sub(rows["random"], axis=0))
     for score, oracle in {"closure": SAME_STEPS, "converged closure": CONVERGED}.items():
-        each(score, rows[["telepath", "zero_shot", oracle]])
+        add(score, gap_closure, rows[["telepath", "zero_shot", oracle]])
     return rows.reset_index()
 
 
