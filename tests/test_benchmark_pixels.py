@@ -36,7 +36,7 @@ class FakeWorkspace:
         seeds.parent.mkdir(parents=True)
         seeds.write_text("episodes")
 
-    def set(self, overrides: dict[str, Any]) -> None:
+    def begin(self, overrides: dict[str, Any]) -> None:
         settings = yaml.safe_load((ROOT / "params.yaml").read_text())
         for key, value in overrides.items():
             *path, leaf = key.split(".")
@@ -46,13 +46,13 @@ class FakeWorkspace:
             node[leaf] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(settings))
 
-    def repro(self, target: str) -> dict[str, float]:
+    def repro(self, target: str) -> list[str]:
         for name, text in self.makes.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text)
         if not self.makes:
             raise RuntimeError("stopped")
-        return {target: 1.0}
+        return [target]
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_seeds_and_rates_have_folders_of_their_own(reports: Path) -> None:
 
 def test_an_unfinished_curve_is_this_run_s(reports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = FakeWorkspace("pixels", 1)
-    workspace.set(pixels.overrides("ball_in_cup-catch", (6, 3), "small", 0))
+    workspace.begin(pixels.overrides("ball_in_cup-catch", (6, 3), "small", 0))
     with monkeypatch.context() as there:
         there.chdir(workspace.folder)
         params = load()
