@@ -24,7 +24,7 @@ import yaml
 
 from stages.artefacts import EVALUATION, REPORTS
 from stages.costs import made_by_no_stage
-from stages.harness import FAILED, SETTINGS, dvc_hash
+from stages.harness import FAILED, PIPELINE, SETTINGS, dvc_hash
 from telepath.config import Params, load
 from telepath.errors import UserError
 from telepath.evaluation.evidence import JUDGED, read_table
@@ -126,7 +126,8 @@ def of_experiment(seed: int) -> Row:
     if git("for-each-ref", reference):
         git("update-ref", "-d", reference)  # dvc makes no second one of a name; what it made is in its cache
     settings = [f"--set-param=seed.{side}={seed}" for side in ("source", "target")]
-    if run("dvc", "exp", "run", "--temp", "--name", name, *settings):
+    # The pipeline by its name: without it dvc warns of every rival that was never run.
+    if run("dvc", "exp", "run", "--temp", "--name", name, *settings, PIPELINE.name):
         raise UserError(f"{name}: did not come to its end, see above; the same command goes on from there")
     shown = (git("show", f"{reference}:{path.as_posix()}") for path in (SETTINGS, RECORD, METRICS))
     params, record, metrics = shown
