@@ -13,6 +13,7 @@ from telepath.config import Params
 from telepath.dreamer.agent import Agent
 from telepath.envs.gaps import requested, target_environment
 from telepath.envs.suite import Environment
+from telepath.runtime.progress import Progress
 from telepath.settings import DreamerSettings, GapSettings
 
 MASS = GapSettings(action_repeat=4, mass=1.5)
@@ -119,7 +120,9 @@ def test_outcomes_are_those_of_the_environment(steps: int) -> None:
 
 def test_where_there_is_no_gap_the_source_s_action_stays(agent: Agent, params: Params) -> None:
     target = started(GapSettings(action_repeat=4), 5)
-    policy = pada_exact.ExactPolicy(agent.policy(), [target], target, torch.ones(17), params.rivals.pada.cem, seed=0)
+    policy = pada_exact.ExactPolicy(
+        agent.policy(), [target], target, torch.ones(17), params.rivals.pada.cem, 0, Progress("exact", 1, "steps")
+    )
     alone = agent.policy()
     for each in (policy, alone):
         each.reset(1)
@@ -131,7 +134,9 @@ def test_where_there_is_no_gap_the_source_s_action_stays(agent: Agent, params: P
 def test_the_search_leaves_less_than_the_source_s_action_does(agent: Agent, params: Params) -> None:
     target = started(MASS, 5)
     home = target_environment(TASK, GapSettings(action_repeat=4), 3, rewarded=False)
-    policy = pada_exact.ExactPolicy(agent.policy(), [target], home, torch.ones(17), params.rivals.pada.cem, seed=0)
+    policy = pada_exact.ExactPolicy(
+        agent.policy(), [target], home, torch.ones(17), params.rivals.pada.cem, 0, Progress("exact", 1, "steps")
+    )
     policy.reset(1)
     policy.act(np.zeros((1, 17), np.float32))
     before, after, *_ = policy.figures[0]
