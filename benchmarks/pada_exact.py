@@ -1,13 +1,14 @@
 """What PADA could reach on the half-cheetah if it had nothing to learn: its search on the exact deviation.
 
-    python -m benchmarks.pada_exact [--gaps "mass 1.5" ...] [--seeds 0 ...] [--episodes 5] [--out reports/benchmarks/pada]
+    python -m benchmarks.pada_exact [--gaps "mass 1.5" ...] [--seeds 0 ...] [--episodes 5]
+                                    [--out reports/benchmarks/pada]
 
 The source agent and the gaps are those of ``benchmarks.pada``. Both simulators are reset to the target's state; the
 source's says where u = pi(s) would lead, the target's where every candidate of the search does, and the nearest is
 taken: argmin_a |f_target(s, a) - f_source(s, u)|. What this policy falls short of the source is the method's own, and
-what the learnt one (``curves.png``) falls short of it is the network's. With twice the motors' strength besides the mass
-the bounds of the actions are no obstacle: whether they are what is in the way shows there. Motor noise is left out: it is drawn after the
-action, so that nothing is expected to miss less than u.
+what the learnt one (``curves.png``) falls short of it is the network's. With twice the motors' strength besides the
+mass no action is out of reach: whether the bounds are what is in the way shows there. Motor noise is left out: it is
+drawn after the action, so that nothing is expected to miss less than u.
 
 Nearness is measured twice: in units of each dimension's spread in the source, as PADA does here, and in the
 observation's own units, as published. Writes exact.csv, a row a gap, seed and measure: the source's true return at
