@@ -6,7 +6,8 @@
 A source agent is trained on dm_control's cheetah-run with the settings of params.yaml and kept in data/benchmarks. PADA
 (``rivals.pada``) adapts it to each gap, and every few episodes the adapted policy is judged on fresh episodes with the
 true reward, which PADA does not see. Each gap and seed leaves a curve; one that is already there, of the same settings
-and steps, is not run again unless asked for. Writes table.csv and curves.png of every curve in the folder.
+and steps, is not run again unless asked for. Writes table.csv and curves.png of every curve in the folder; what the
+exact deviation reaches, if ``benchmarks.pada_exact`` has left it there, is drawn too.
 
 Known from the page of the paper (Song et al. 2020): with 1.5 times the mass about 3800 of about 4000, reached by about
 13000 steps; with half the gravity 2500 to 3000. Drawn beside ours, as shares of the source's own return at home, since
@@ -151,6 +152,15 @@ def curves(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
     return found
 
 
+def exact_shares(folder: Path) -> dict[str, float]:
+    """gap -> share of the source's return with the exact deviation, as ``benchmarks.pada_exact`` left it there."""
+    path = folder / "exact.csv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path)
+    return dict(table[table["measure"] == "spread"].groupby("gap")["exact"].mean())
+
+
 def summary(found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     """One row a curve: where it began and ended, as shares of the source's return, and when it first had adapted."""
     rows = []
@@ -173,8 +183,8 @@ def summary(found: dict[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({f"steps to {GOAL}": "Int64"})
 
 
-def draw(found: dict[tuple[str, int], pd.DataFrame], path: Path) -> None:
-    """Share of the source's return against target steps, a panel a gap and a line a seed."""
+def draw(found: dict[tuple[str, int], pd.DataFrame], exact: dict[str, float], path: Path) -> None:
+    """Share of the source's return against target steps, a panel a gap and a line a seed; ``exact``: levels of gaps."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -187,6 +197,8 @@ def draw(found: dict[tuple[str, int], pd.DataFrame], path: Path) -> None:
             if name == gap:
                 panel.plot(curve["steps"], curve["return"] / curve["source"], label=f"seed {seed}")
         panel.axhline(GOAL, color="0.6", linestyle=":")
+        if gap in exact:
+            panel.axhline(exact[gap], color="0.3", linestyle="--", linewidth=1, label="exact deviation")
         if gap in PUBLISHED:
             steps, low, high = PUBLISHED[gap]
             panel.plot([steps, steps], [low, high], "_-", color="0.3", label="published, about")
@@ -223,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = curves(options.out)
     table = summary(found)
     write_atomically(options.out / "table.csv", table.to_csv(index=False))
-    draw(found, options.out / "curves.png")
+    draw(found, exact_shares(options.out), options.out / "curves.png")
     print(table.to_string(index=False))
 
 

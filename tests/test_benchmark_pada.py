@@ -155,3 +155,5 @@ def test_it_writes_a_row_a_measure(
     assert table["measure"].tolist() == ["spread", "observation"]
     assert (table["deviation"] < table["deviation of u"]).all()
     assert table["at a bound"].between(0, 1).all()
+    assert pada.exact_shares(tmp_path / "out") == {"mass 1.5": table["exact"][0]}
+    assert pada.exact_shares(tmp_path) == {}
