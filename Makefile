@@ -29,6 +29,7 @@ experiments: $(READY)
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.grid $(ARGS)
 	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m benchmarks.rivals
 
 # The main pipeline as well, as far as it is not up to date.
 rivals: $(READY)
