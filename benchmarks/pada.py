@@ -105,6 +105,11 @@ def source_agent(params: Params, seed: int, folder: Path) -> tuple[Agent, list[E
     return Agent.load(agent_file, TASK), load_episodes(episodes_file, rewarded=True)
 
 
+def judging_targets(gap: GapSettings, seed: int, count: int) -> list[Environment]:
+    """Targets with their reward, for ``mean_return`` and nobody else."""
+    return [target_environment(TASK, gap, seed, rewarded=True) for _ in range(count)]
+
+
 def mean_return(environments: list[Environment], policy: Policy, seed: int) -> float:
     """The mean true return over an episode in each."""
     return float(np.mean([episode.ret for episode in judge(environments, policy, seed)]))
@@ -124,7 +129,7 @@ def measure(
     ``source``: its return at home; ``steps``: target steps, in whole episodes.
     """
     home = [Environment(TASK, source_repeat, seed) for _ in range(EPISODES)]
-    fresh: list[Environment] = [target_environment(TASK, gap, seed, rewarded=True) for _ in range(EPISODES)]
+    fresh = judging_targets(gap, seed, EPISODES)
     target = target_environment(TASK, gap, seed, rewarded=False)
     rates = Rates(source_repeat, gap.action_repeat, target.frame_seconds)
     simulator = Environment(TASK, gap.action_repeat, seed, rewarded=False)
@@ -209,15 +214,21 @@ def draw(found: dict[tuple[str, int], pd.DataFrame], exact: dict[str, float], pa
     plt.close(figure)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run what is missing, then print, write and draw what is there."""
-    parser = argparse.ArgumentParser(description="PADA on a half-cheetah: return against target steps.")
-    parser.add_argument("--gaps", nargs="+", choices=list(GAPS), default=list(GAPS))
+def command_line(description: str, gaps: list[str]) -> argparse.ArgumentParser:
+    """What every run on these gaps can be asked for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--gaps", nargs="+", choices=gaps, default=gaps)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=15000)
-    parser.add_argument("--again", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks/pada"))
     parser.add_argument("--keep", type=Path, default=Path("data/benchmarks/pada"), help="where source agents are kept")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is missing, then print, write and draw what is there."""
+    parser = command_line("PADA on a half-cheetah: return against target steps.", list(GAPS))
+    parser.add_argument("--steps", type=int, default=15000)
+    parser.add_argument("--again", action="store_true")
     options = parser.parse_args(arguments)
     params = load(Path("params.yaml"))
     limit_threads()

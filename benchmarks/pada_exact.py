@@ -16,7 +16,6 @@ home, the shares of it that u and the exact search make in the target, the devia
 entries are at a bound. A rollout of whole populations needs the simulator's state, so this is no policy for a target.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.grid import commit
-from benchmarks.pada import GAPS, TASK, source_agent
+from benchmarks.pada import GAPS, TASK, command_line, judging_targets, mean_return, source_agent
 from telepath.alignment.cem import search
 from telepath.config import load
 from telepath.dreamer.agent import Agent
 from telepath.envs.backend import mujoco
-from telepath.envs.gaps import target_environment
 from telepath.envs.rollout import Policy
 from telepath.envs.suite import Environment
 from telepath.episodes import Array
-from telepath.evaluation.judge import judge
 from telepath.files import write_atomically
 from telepath.runtime.device import limit_threads
 from telepath.runtime.progress import Progress
@@ -140,26 +137,19 @@ def measure(
     agent: Agent, gap: GapSettings, cem: CemSettings, episodes: int, seed: int, progress: Progress
 ) -> list[dict[str, Any]]:
     """A row a measure of nearness, as the module says; ``progress`` counts steps."""
-
-    def environments(gap: GapSettings) -> list[Environment]:
-        return [target_environment(TASK, gap, seed, rewarded=True) for _ in range(episodes)]
-
-    def mean_return(places: list[Environment], policy: Policy) -> float:
-        return float(np.mean([episode.ret for episode in judge(places, policy, seed)]))
-
-    home = environments(GapSettings(action_repeat=gap.action_repeat))
-    source = mean_return(home, agent.policy())
-    unadapted = mean_return(environments(gap), agent.policy())
+    home = judging_targets(GapSettings(action_repeat=gap.action_repeat), seed, episodes)
+    source = mean_return(home, agent.policy(), seed)
+    unadapted = mean_return(judging_targets(gap, seed, episodes), agent.policy(), seed)
     rows = []
     spread = agent.model.spread
-    for measure, scale in zip(MEASURES, (spread, torch.ones_like(spread)), strict=True):
-        targets = environments(gap)
+    for name, scale in zip(MEASURES, (spread, torch.ones_like(spread)), strict=True):
+        targets = judging_targets(gap, seed, episodes)
         policy = ExactPolicy(agent.policy(), targets, home[0], scale, cem, seed, progress)
-        share = mean_return(targets, policy) / source
+        share = mean_return(targets, policy, seed) / source
         missed_by_u, missed, bound_u, bound = np.mean(policy.figures, axis=0)
         rows.append(
             {
-                "measure": measure,
+                "measure": name,
                 "source": round(source),
                 "unadapted": round(unadapted / source, 2),
                 "exact": round(share, 2),
@@ -174,12 +164,8 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, then print and write the table."""
-    parser = argparse.ArgumentParser(description="PADA on a half-cheetah with the exact deviation.")
-    parser.add_argument("--gaps", nargs="+", choices=list(TRIED), default=list(TRIED))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser = command_line("PADA on a half-cheetah with the exact deviation.", list(TRIED))
     parser.add_argument("--episodes", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks/pada"))
-    parser.add_argument("--keep", type=Path, default=Path("data/benchmarks/pada"), help="where source agents are kept")
     options = parser.parse_args(arguments)
     params = load(Path("params.yaml"))
     limit_threads()

@@ -17,7 +17,7 @@ READERS = {
     "stages/evaluate_oracle.py: main",
     "stages/film.py: make_film",
     "stages/train_oracle.py: main",
-    "benchmarks/pada.py: measure",
+    "benchmarks/pada.py: judging_targets",
 }
 """Functions that make a target with its reward: those that judge, the oracle, and the film."""
 
