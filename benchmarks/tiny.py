@@ -34,6 +34,9 @@ TINY: dict[str, Any] = {
     "belief.subsets": 16,
     "belief.updates": 10,
     "label.segments": 6,
+    "label.null_segments": 4,
+    "label.match.null_windows": 20,
+    "label.match.worth": 0.0,  # its fit would take longer than all else together
     "label.cem.iterations": 2,
     "label.cem.population": 16,
     "target.rounds": 3,

@@ -34,6 +34,12 @@ def small(params: Params) -> DreamerSettings:
     )
 
 
+@pytest.fixture
+def brief_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a frame is worth is fitted in a moment, for a test to which it matters that this is done and not how well."""
+    monkeypatch.setattr("telepath.alignment.worth.UPDATES", 40)
+
+
 def counting_episode(number: int, records: int, *, rewarded: bool = True, terminal: bool = False) -> Episode:
     """An episode in which every value says where it belongs: observation = [episode, t], action = reward = t."""
     t = np.arange(records, dtype=np.float32)

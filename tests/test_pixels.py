@@ -33,9 +33,8 @@ SMALLER: dict[str, Any] = {
     f"{TASK}.explore_steps": 300,
     f"{TASK}.refine_steps": 500,
     "dreamer.cnn_depth": 2,
+    "label.match.worth": 1.0,
     "explore.update_ratio": 0.02,
-    "label.null_segments": 4,
-    "label.match.null_windows": 20,
     "target.frames": 32,
     "evaluate.curve_episodes": 1,
 }
@@ -58,7 +57,7 @@ STAGES = (
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brief_worth: None) -> Path:
     """A folder with the project's code and tiny settings from pixels, the current one."""
     for variable in ("DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(variable, raising=False)

@@ -31,7 +31,7 @@ SHRUNK = {
 
 
 @pytest.fixture
-def tiny(params: Params, small: DreamerSettings) -> Params:
+def tiny(params: Params, small: DreamerSettings, brief_worth: None) -> Params:
     match = params.label.match.model_copy(update={"window": 6, "stride": 3, "null_windows": 20})
     cem = params.label.cem.model_copy(update={"iterations": 1, "population": 4})
     labels = {"segments": 6, "prefix": 3, "reference": 4, "initial_latents": 2, "chunk": 4, "match": match, "cem": cem}

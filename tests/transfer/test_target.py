@@ -31,7 +31,7 @@ from tests.tape import TapeRecorder, doubled, updated
 
 
 @pytest.fixture
-def tiny(params: Params, small: DreamerSettings) -> Params:
+def tiny(params: Params, small: DreamerSettings, brief_worth: None) -> Params:
     match = params.label.match.model_copy(update={"window": 6, "stride": 3, "null_windows": 20, "tolerance": 2.0})
     cem = params.label.cem.model_copy(update={"iterations": 2, "population": 8})
     labels = params.label.model_copy(
