@@ -36,7 +36,7 @@ def small(params: Params) -> DreamerSettings:
 
 @pytest.fixture
 def brief_worth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a frame is worth is fitted in a moment, for a test to which it matters that this is done and not how well."""
+    """What a frame is worth is fitted in a moment: for a test to which it matters that it is done, not how well."""
     monkeypatch.setattr("telepath.alignment.worth.UPDATES", 40)
 
 
