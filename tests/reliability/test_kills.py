@@ -157,7 +157,7 @@ def test_a_queued_experiment_killed_and_queued_again_ends_in_the_same_bytes(
     monkeypatch.delenv("DVC_ROOT", raising=False)
     victim, tally = Queued(tmp_path / "project", tmp_path / "log", "train_source"), Tally()
     victim.project.environment["TELEPATH_CHECKPOINT_SECONDS"] = "0"
-    victim.project.set(**{"source.training.first_updates": 300})
+    victim.project.set(**{"source.training.first_updates": 1000})
     folder = victim.project.folder
     for number, whom in ((signal.SIGKILL, "executor"), (signal.SIGTERM, "stage"), (signal.SIGKILL, "all")):
         begin_and_wait_for_a_checkpoint(victim)
