@@ -100,10 +100,10 @@ def test_a_killed_process_costs_no_finished_chunk(
 ) -> None:
     whole = made(many, tmp_path, HERE)
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    monkeypatch.setattr("telepath.transfer.labels.align_chunk", killed)
-    with pytest.raises(UserError, match="a worker process was killed"):
-        made(many, tmp_path, Executor(processes=2))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("telepath.transfer.labels.align_chunk", killed)
+        with pytest.raises(UserError, match="a worker process was killed"):
+            made(many, tmp_path, Executor(processes=2))
     kept = kept_in(tmp_path)
     assert len(kept) == 1
     kept[0].write_bytes(kept[0].read_bytes()[:-5])  # one that the disk has lost is made again
