@@ -41,6 +41,7 @@ from telepath.evaluation.rivals import RIVALS, STAGES
 from telepath.evaluation.scores import correlation
 from telepath.files import write_atomically
 from telepath.runtime.device import usable_cpus
+from telepath.runtime.environment import THREADS
 from telepath.runtime.interrupt import stop_on_signals
 from telepath.runtime.ledger import LEDGER
 from telepath.runtime.resume import acquire
@@ -288,7 +289,7 @@ def main() -> None:
     cells = grid(asked.tasks, asked.gaps, settings, asked.seeds)
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):
-        workspaces.put(Workspace(number, max(1, usable_cpus() // asked.workers)))
+        workspaces.put(Workspace(number, THREADS.read(max(1, usable_cpus() // asked.workers))))
     failed = run_all(plan(cells), workspaces, asked.workers)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}; see .telepath/benchmark/worker-*/repro.log")

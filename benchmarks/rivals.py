@@ -9,7 +9,7 @@ the evaluation's episodes; *minutes* is what training took, on the threads that 
 agent's apart. Telepath, the oracle and the converged one are shown where the grid has run them for the same target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
     """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained, or not
-    measured), source (which agent of the source; None: not needed, or not known), code.
+    measured), source (which agent of the source; None: not needed, or not known), source_steps (told of Telepath's runs
+    alone), code.
 
     Of Telepath and oracles only those cells count beside which there are rivals, of the same seed where the oracle is
     not converged.
@@ -48,8 +49,9 @@ def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
             steps = told["target_steps"] if agent == cell.agent else None
             took = minutes_of(agent, told["stage_minutes"])
             key = (cell.task, cell.gap, cell.seed, name)
-            rows.append((*key, sum(sample) / len(sample), steps, took, told.get("source"), told["code"]))
-    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "code"]
+            begun = (told.get("source"), told.get("source_steps"), told["code"])
+            rows.append((*key, sum(sample) / len(sample), steps, took, *begun))
+    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "source_steps", "code"]
     table = pd.DataFrame(rows, columns=columns).round(2)
     order = list(SHOWN)
     return table.sort_values(
@@ -66,8 +68,8 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         f"True return in the target, mean over seeds, with the {percent(CONFIDENCE)} interval over seeds (Student), "
         "from three on; the lowest and the highest seed; target steps, and minutes, means over seeds: of all training "
         "that an agent needs besides the source agent's, which stand in the first row, and which DARC and domain "
-        "randomisation do without; a dash: not trained, or not measured. Nobody but the oracle reads the target's "
-        "reward. Made by "
+        "randomisation do without; a dash: not trained, or not measured. The target withholds its reward from "
+        "everybody but the oracle. Made by "
         "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
@@ -89,13 +91,16 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
                     sees.get(agent, "the target, with its reward"),
                 ]
             )
-        header = ["agent", "return", "interval", "seeds from", "seeds", "steps", "minutes", "what it may see"]
+        header = ["agent", "return", "interval", "lowest to highest", "seeds", "steps", "minutes", "what it may see"]
         parts += [
             f"## {task}, {gap}",
             f"Code: commit {', '.join(here['code'].unique())}.",
             table(header, lines, "lrrrrrrl"),
             *([RATES_ALONE] if gap == "rate" else []),
             *strangers(here),
+            *unlike_budgets(here),
+            *missing_seeds(here),
+            slower(here),
         ]
     return "\n\n".join([*parts, "![True returns by seed](rivals.png)"]) + "\n"
 
@@ -108,6 +113,46 @@ def strangers(rows: pd.DataFrame) -> Iterator[str]:
             f"Not all runs of seed {seeds} are known to begin with the same source agent: they are of machines, or of "
             "commits, that differ in a training's last bits."
         )
+
+
+def unlike_budgets(rows: pd.DataFrame) -> Iterator[str]:
+    """Seeds whose source agents were not trained for the same number of steps."""
+    known = rows[rows["agent"] == "telepath"].dropna(subset="source_steps").groupby("source_steps")["seed"]
+    if known.ngroups > 1:
+        told = "; ".join(f"{steps:,.0f} (seed {enumerated(seeds)})" for steps, seeds in known)
+        yield f"The source's steps differ between seeds: {told}. So a mean over them is one of two settings."
+
+
+def missing_seeds(rows: pd.DataFrame) -> Iterator[str]:
+    """Who was not run on all seeds: a mean over others says less than it seems to."""
+    seeds = set(rows["seed"])
+    lacking = {agent: seeds - set(runs) for agent, runs in rows.groupby("agent")["seed"] if agent != ORACLES[1]}
+    if told := "; ".join(f"{SHOWN[agent]}: seed {enumerated(lacking[agent])}" for agent in SHOWN if lacking.get(agent)):
+        yield f"Not run, so that their means are over other seeds: {told}."
+
+
+def slower(rows: pd.DataFrame) -> str:
+    """Whose training, its source agent's included where it begins with one, took longer than Telepath's whole run."""
+    longer, compared = [], []
+    for seed, runs in rows.groupby("seed"):
+        took = runs.set_index("agent")["minutes"].dropna()
+        if {"source", "telepath"} <= set(took.index):
+            compared.append(seed)
+            whole = took["source"] + took["telepath"]
+            for agent in [rival for rival in RIVALS if rival in took.index]:
+                minutes = took[agent] + (0 if agent in ONLINE else took["source"])
+                if minutes > whole:
+                    longer.append(f"{SHOWN[agent]} {minutes:.1f} of {whole:.1f} minutes (seed {seed})")
+    if not compared:
+        return "Whether anybody took longer than Telepath was not measured."
+    told = "; ".join(longer) or "nobody"
+    seeds = enumerated(compared)
+    return f"Longer than Telepath, with the source agent's training for those who need it (seed {seeds}): {told}."
+
+
+def enumerated(seeds: Iterable[Any]) -> str:
+    """Seeds in their order, with commas."""
+    return ", ".join(str(seed) for seed in sorted(seeds))
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:

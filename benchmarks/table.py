@@ -160,7 +160,8 @@ def page(table: pd.DataFrame, diary: pd.DataFrame) -> str:
         "## Rounds",
         "",
         "True return of every round over 5 episodes, what was shipped in bold. The first round is the source's policy "
-        "as it came; in a faster target the second one is the same, held. It ends in -dirty where files differed.",
+        "as it came; in a faster target the second one is the same, held. A commit ends in -dirty where files "
+        "differed.",
         "",
         "| task | gap | setting | seed | commit | rounds |",
         "|---|---|---|---|---|---|",

@@ -318,8 +318,33 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     assert "Code: commit abc." in text
     assert "Not all runs of seed 1 are known to begin with the same source agent" in text
     assert text.index("| PADA |") < text.index("**Telepath**") < text.index("| oracle, same steps | 500 |")
+    assert "The source's steps differ" not in text
+    assert "Not run, so that their means are over other seeds: oracle, same steps: seed 1." in text
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
+
+
+def test_the_rivals_table_says_who_took_longer_than_telepath_and_where_seeds_are_of_other_budgets() -> None:
+    minutes = {"source": 10.0, "telepath": 6.0, "pada": 7.0, "bco": 5.0, "darc": 15.0, "randomised": 17.0}
+    rows = pd.DataFrame(
+        [
+            ("cup", "mass", seed, agent, 1.0, 9.0, took, "a", None, "abc")
+            for seed in (0, 1)
+            for agent, took in minutes.items()
+        ],
+        columns=["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "source_steps", "code"],
+    )
+    assert rivals.slower(rows).endswith(
+        "(seed 0, 1): PADA 17.0 of 16.0 minutes (seed 0); domain randomisation 17.0 of 16.0 minutes (seed 0); "
+        "PADA 17.0 of 16.0 minutes (seed 1); domain randomisation 17.0 of 16.0 minutes (seed 1)."
+    ), "DARC is through before Telepath, whose source agent it does without"
+    assert rivals.slower(rows[rows["agent"].isin(["source", "telepath", "bco"])]).endswith("(seed 0, 1): nobody.")
+    assert "was not measured" in rivals.slower(rows[rows["agent"] != "source"])
+    rows.loc[rows["agent"] == "telepath", "source_steps"] = [9000.0, 12000.0]
+    assert [*rivals.unlike_budgets(rows)] == [
+        "The source's steps differ between seeds: 9,000 (seed 0); 12,000 (seed 1). So a mean over them is one of two "
+        "settings."
+    ]
 
 
 def test_what_is_committed_can_be_drawn_again(tmp_path: Path) -> None:
