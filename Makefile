@@ -39,7 +39,7 @@ rivals: $(READY)
 	@$(BIN)/dvc repro --quiet --single-item rivals/dvc.yaml:report_rivals
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadscope --durations 20
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 20
 
 lint: $(READY)
 	$(BIN)/ruff check .
