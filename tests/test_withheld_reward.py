@@ -24,7 +24,7 @@ READERS = {
 SOURCES = {"telepath/baselines/randomised.py: RandomisedSource.__init__"}
 """Who makes a *source* out of what targets are made of; its gaps are drawn, and none of them is the target's."""
 
-MAKERS = {"target_environment", "TargetEnvironment", "target_simulator"}
+MAKERS = {"target_environment", "target_simulator"}
 
 
 def targets(source: str) -> Iterator[tuple[str, str]]:

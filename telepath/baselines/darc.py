@@ -23,7 +23,7 @@ Different from the paper and its code, and why:
   the entropy's price, which in our Dreamer is so small that the correction would vanish.
 - s is the observation; s' comes as s' - s, which at our control rates says more than where it led.
 - The classifiers' inputs carry noise, as there, or in a deterministic simulator they would be certain of everything; by
-  default 0.1 of an input's spread, where theirs is 1, since the changes of a step are small beside the spread.
+  default 0.1 of an input's spread, where theirs has a deviation of 1: a choice, other values were not compared.
 - Their logits are independent, where the published code adds an advantage to the logit of q(target | s, a), and their
   networks have two layers of ``hidden``, where theirs have one of 32: Delta is the same difference either way.
 - The target is visited evenly over its budget and not once in ten steps: budgets are equal for all rivals.
