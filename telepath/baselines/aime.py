@@ -76,7 +76,9 @@ class Aime:
         self.generator = torch.Generator().manual_seed(allowed.seed)
         self.rng = np.random.default_rng(allowed.seed)
         best = sorted(allowed.episodes, key=lambda episode: -episode.ret)[: settings.demonstrations]
-        self.shown = Replay([unacted(resample(episode.observation, allowed.rates), dims[1]) for episode in best])
+        # The source's last step may be shorter than the others: it is not shown.
+        tracks = [resample(episode.observation[:-1], allowed.rates) for episode in best]
+        self.shown = Replay([unacted(track, dims[1]) for track in tracks])
         self.replay = Replay()
         self.learner = ModelLearner(self.agent.model, self.dreamer, self.generator)
         self.frozen = copy.deepcopy(self.agent.model).requires_grad_(False)

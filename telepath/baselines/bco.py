@@ -100,7 +100,8 @@ class Bco:
         torch.manual_seed(allowed.seed)
         self.target, self.settings, self.seed = allowed.target, settings, allowed.seed
         best = sorted(allowed.episodes, key=lambda episode: -episode.ret)[: settings.demonstrations]
-        tracks = [torch.from_numpy(resample(episode.observation, allowed.rates)) for episode in best]
+        # An episode's last step may be shorter than the others, so nothing is learnt from it, here or in the target.
+        tracks = [torch.from_numpy(resample(episode.observation[:-1], allowed.rates)) for episode in best]
         # The last observation has no action of its own: nothing is seen to follow.
         self.moves = torch.cat([transitions(track) for track in tracks])
         self.moments = torch.cat([histories(track, settings.history)[:-1] for track in tracks])
@@ -123,7 +124,7 @@ class Bco:
         """
         self.target.reseed(self.seed, number)
         (episode,) = rollout([self.target], self.policy(number))
-        self.pairs.add(transitions(torch.from_numpy(episode.observation)), torch.from_numpy(episode.action[1:]))
+        self.pairs.add(transitions(torch.from_numpy(episode.observation[:-1])), torch.from_numpy(episode.action[1:-1]))
         updates = round(self.settings.update_ratio * episode.steps)
         inverse = [self.inverse_fit.update(self.pairs.inputs, self.pairs.outputs) for _ in range(updates)]
         labels = self.labels()

@@ -99,3 +99,11 @@ def test_improving_the_policy_leaves_the_model_alone(allow: Callable[..., Allowe
     rival.explain()
     assert all(torch.equal(value, before[name]) for name, value in rival.agent.model.state_dict().items())
     assert all(parameter.grad is None for parameter in rival.agent.model.parameters())
+
+
+def test_the_last_step_of_a_demonstration_which_may_be_shorter_is_not_shown(
+    allow: Callable[..., Allowed], aime: AimeSettings
+) -> None:
+    allowed = allow(gain=1.0, steps=400, episodes=demonstrations(Attracted(), 2))
+    shown = Aime(allowed, aime).shown.episodes
+    assert {len(episode) for episode in shown} == {len(allowed.episodes[0]) - 1}

@@ -38,7 +38,7 @@ def test_the_inverse_model_recovers_the_action_of_a_linear_system(
 ) -> None:
     rival = trained(allow(gain=1.0, steps=800, episodes=attracted), bco)
     best = sorted(attracted, key=lambda episode: -episode.ret)[: bco.demonstrations]
-    true = np.concatenate([episode.action[1:] for episode in best])
+    true = np.concatenate([episode.action[1:-1] for episode in best])
     assert np.abs(rival.labels().numpy() - true).mean() < 0.04
 
 
@@ -47,7 +47,7 @@ def test_a_weaker_target_is_asked_for_more(
 ) -> None:
     rival = trained(allow(gain=0.5, steps=800, episodes=attracted), bco)
     best = sorted(attracted, key=lambda episode: -episode.ret)[: bco.demonstrations]
-    true = torch.from_numpy(np.concatenate([episode.action[1:] for episode in best]))
+    true = torch.from_numpy(np.concatenate([episode.action[1:-1] for episode in best]))
     labels = rival.labels()
     assert float((labels * true).sum() / true.square().sum()) == pytest.approx(2, abs=0.2)
 
@@ -67,7 +67,18 @@ def test_the_best_episodes_are_cloned(
 ) -> None:
     rival = Bco(allow(episodes=attracted), bco.model_copy(update={"demonstrations": 1}))
     best = max(attracted, key=lambda episode: episode.ret)
-    np.testing.assert_array_equal(rival.moves[:, :2], best.observation[:-1])
+    np.testing.assert_array_equal(rival.moves[:, :2], best.observation[:-2])
+
+
+def test_nothing_is_learnt_from_last_steps_which_may_be_shorter(
+    allow: Callable[..., Allowed], bco: BcoSettings, attracted: list[Episode]
+) -> None:
+    allowed = allow(episodes=attracted)
+    rival = Bco(allowed, bco)
+    whole = len(attracted[0]) - 2
+    assert len(rival.moves) == len(rival.moments) == bco.demonstrations * whole
+    steps, _ = rival.episode(0)
+    assert len(rival.pairs) == steps - 1
 
 
 def test_a_transition_is_an_observation_and_its_change() -> None:
