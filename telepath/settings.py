@@ -76,7 +76,8 @@ class DreamerSettings(Settings):
 
     ``cnn_depth``: channels of the first convolution, of which each later one has twice as many; for frames alone.
     ``recent`` is the share of every batch that comes from the last ``recent_steps`` alone; ``imagined`` steps are taken
-    in an update, along trajectories as long as the task's ``horizon``.
+    in an update, along trajectories as long as the task's ``horizon``. ``grad_clip``: norm at which gradients are
+    cut, the actor's at ``actor_clip`` times what is usual.
     """
 
     deter: Width
@@ -100,6 +101,7 @@ class DreamerSettings(Settings):
     actor_lr: Positive
     critic_lr: Positive
     grad_clip: Annotated[float, Field(ge=1e-9, le=1e30)]
+    actor_clip: Annotated[float, Field(ge=1, le=1e30)]
     slow_critic_rate: Fraction
     replayed_value_scale: NonNegative
     steady_actor_rate: Fraction
