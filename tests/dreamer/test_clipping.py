@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from telepath.dreamer.clipping import LEAST, UsualNorm, cut
+from telepath.dreamer.learner import step
 
 CPU = torch.device("cpu")
 
@@ -55,3 +56,16 @@ def test_one_taken_up_goes_on_as_before() -> None:
     norms(1.0, 4.0, 2.0, usual=usual)
     other.restore({name: value.clone() for name, value in usual.state().items()})
     assert norms(9.0, 1.0, usual=usual) == norms(9.0, 1.0, usual=other)
+
+
+def test_a_spike_moves_the_weights_as_far_as_a_usual_gradient_and_twice_more() -> None:
+    weight, usual = torch.nn.Parameter(torch.zeros(2)), UsualNorm(3.0, CPU)
+    optimizer = torch.optim.SGD([weight], 1.0)
+
+    def moved_by(norm: float) -> float:
+        before = weight.detach().clone()
+        step(optimizer, {"w": weight}, torch.zeros(()), {"w": torch.tensor([norm, 0.0])}, usual, "actor", {})
+        return float((weight.detach() - before).norm())
+
+    assert [moved_by(1.0) for _ in range(100)] == pytest.approx([1.0] * 100, rel=1e-4)
+    assert moved_by(500.0) == pytest.approx(3, rel=1e-3)
