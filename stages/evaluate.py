@@ -1,4 +1,4 @@
-"""The true target reward, read only here and by the oracle: every agent judged on the same fresh episodes."""
+"""The true target reward, read by judges and oracles alone: every agent judged on the same fresh episodes."""
 
 import json
 from pathlib import Path

@@ -106,10 +106,6 @@ class Context:
             what = f"the simulator diverged {count} times; such an episode ends there, at its last finite observation"
             print(f"telepath: {self.stage.name}: {what}", file=sys.stderr, flush=True)
 
-    def unread(self) -> set[str]:
-        """Declared parameters that were not read: a change of one would rerun the stage for nothing."""
-        return set(self.stage.params) - self.reads
-
 
 def home() -> Path:
     """Where checkpoints and post-mortems lie."""

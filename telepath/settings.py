@@ -76,7 +76,8 @@ class DreamerSettings(Settings):
 
     ``cnn_depth``: channels of the first convolution, of which each later one has twice as many; for frames alone.
     ``recent`` is the share of every batch that comes from the last ``recent_steps`` alone; ``imagined`` steps are taken
-    in an update, along trajectories as long as the task's ``horizon``.
+    in an update, along trajectories as long as the task's ``horizon``. ``grad_clip``: norm at which gradients are
+    cut, the actor's at ``actor_clip`` times what is usual.
     """
 
     deter: Width
@@ -100,6 +101,7 @@ class DreamerSettings(Settings):
     actor_lr: Positive
     critic_lr: Positive
     grad_clip: Annotated[float, Field(ge=1e-9, le=1e30)]
+    actor_clip: Annotated[float, Field(ge=1, le=1e30)]
     slow_critic_rate: Fraction
     replayed_value_scale: NonNegative
     steady_actor_rate: Fraction
@@ -276,9 +278,9 @@ class TargetSettings(Settings):
     the actor explores: the episodes of a round are spread over its updates, one in ``belief_every`` of which also
     trains the belief net, and at its end ``realign`` segments are re-enacted anew. What may be kept are running
     averages of all weights, which each update moves by ``average_rate`` of the way; ``trials`` times a round they are
-    tried out in imagination, on the last ``trial_episodes`` beginnings, and the best are kept. ``finalists`` of the
-    rounds' policies are rolled out ``final_episodes`` times more; the inferred return decides which is shipped. The
-    share ``beginnings`` of every batch begins where an episode does.
+    tried out in imagination, on the last ``trial_episodes`` beginnings; of those that do about best the latest is kept.
+    ``finalists`` of the rounds' policies are rolled out ``final_episodes`` times more; the inferred return decides
+    which is shipped. The share ``beginnings`` of every batch begins where an episode does.
 
     ``imagined_weight``: of ``imagined_batch`` labels on imagined latents against those on the replay; they are those of
     re-enactments and of ``frames`` source frames that the belief net places.

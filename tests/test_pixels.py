@@ -22,6 +22,7 @@ from telepath.envs.gl import find_backend
 from telepath.episodes import load_arrays
 from telepath.errors import UserError
 from telepath.observations import SIDE
+from tests.unread import unread
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = "tasks.ball_in_cup-catch"
@@ -84,7 +85,7 @@ def run(*stages: str) -> None:
     for name in stages:
         context = execute(importlib.import_module(f"stages.{name}").main, name)
         # Where frames are observed PADA is left out, so nothing is asked of its settings.
-        assert not context.unread() or name.endswith("_pada"), name
+        assert not unread(context) or name.endswith("_pada"), name
 
 
 @pytest.mark.slow

@@ -286,6 +286,11 @@ def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
     raise ValueError(f"{name}: expected a whole number {limits}, got {value!r}")
 
 
+def window_of(share: float, length: int) -> int:
+    """The window, in frames, that is a ``share`` of a ``length``; at least 2."""
+    return max(2, round(share * length))
+
+
 def band(n: int, m: int, window: int | None, slope: float | None, open_end: bool) -> tuple[Array, Array]:
     """First and last candidate frame of every row (N,), both ascending, such that a path exists."""
     if slope is not None and not (isinstance(slope, numbers.Real) and math.isfinite(slope) and slope > 0):

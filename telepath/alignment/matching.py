@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest
+from telepath.alignment.dtw import dtw_pairs, dtw_path, nearest, window_of
 from telepath.alignment.labeller import ReplayLabels
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
@@ -37,6 +37,7 @@ class SourcePool:
     def __init__(self, episodes: list[Episode], scale: Scale, rates: Rates, settings: MatchSettings):
         self.scale, self.rates, self.settings = scale, rates, settings
         self.length = max(3, rates.source_steps(settings.window, settings.slack))
+        self.radius = window_of(settings.band, self.length)
         # Record 0 of an episode takes no part: it was paid nothing because nothing led to it.
         origin = all_origins(episodes, 2, self.length, settings.pool_stride)
         self.episode = origin[:, 0]
@@ -57,7 +58,7 @@ class SourcePool:
         begin = (self.length - n / self.rates.ratio) / 2
         places = np.clip(np.round(begin + spots / self.rates.ratio), 0, self.length - 1).astype(np.int64)
         pairs = nearest(windows[:, spots], self.frames[:, places], min(self.settings.candidates, len(self.frames)))
-        cost = dtw_pairs(windows, self.frames, pairs, self._band(), open_begin=True, open_end=True, slope=self._slope())
+        cost = dtw_pairs(windows, self.frames, pairs, self.radius, open_begin=True, open_end=True, slope=self._slope())
         # A path along the expected slope has one cell for each step of the faster side.
         cost = cost / (n * max(1.0, 1 / self.rates.ratio))
         if foreign is not None:
@@ -102,15 +103,12 @@ class SourcePool:
 
     def _split(self, window: Array, pool_index: int) -> Array:
         path, _ = dtw_path(
-            window, self.frames[pool_index], self._band(), open_begin=True, open_end=True, slope=self._slope()
+            window, self.frames[pool_index], self.radius, open_begin=True, open_end=True, slope=self._slope()
         )
         rate, _ = split_rewards(
             path[:, ::-1], self.rate[pool_index], len(window), self.rates.ratio, self.settings.split
         )
         return rate
-
-    def _band(self) -> int:
-        return max(2, round(self.settings.band * self.length))
 
     def _slope(self) -> float:
         """Source frames per target frame."""

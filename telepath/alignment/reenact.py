@@ -17,7 +17,7 @@ from telepath.alignment.belief import BeliefNet, believe, initial_latents, to_la
 from telepath.alignment.cem import Plan, search, white_noise
 from telepath.alignment.diagonals import dtw_tensors
 from telepath.alignment.distance import distance_for
-from telepath.alignment.dtw import dtw_path
+from telepath.alignment.dtw import dtw_path, window_of
 from telepath.alignment.rates import Rates
 from telepath.alignment.rewards import split_rewards
 from telepath.alignment.segments import Scale, Segments, chunk_indices, resample
@@ -82,6 +82,7 @@ class Reenactor:
         self.model, self.belief, self.scale, self.rates, self.settings = model, belief, scale, rates, settings
         self.distance = distance_for(model, belief, scale, rates, settings)
         self.length = rates.target_steps(settings.reference, settings.slack)
+        self.radius = window_of(settings.band, self.length)
         self.slope = rates.ratio
         # A path along the expected slope has one cell for each step of the faster side.
         self.cells = settings.reference * max(1.0, rates.ratio)
@@ -158,7 +159,7 @@ class Reenactor:
     def _cost_of(self, start: Latent, reference: Tensor, actions: Tensor) -> Tensor:
         """The same, all at once."""
         imagined = self._imagine_observations(start, actions)
-        return dtw_tensors(reference, imagined.permute(1, 2, 0, 3), self._window(), open_end=True, slope=self.slope)
+        return dtw_tensors(reference, imagined.permute(1, 2, 0, 3), self.radius, open_end=True, slope=self.slope)
 
     def _imagine_observations(self, start: Latent, actions: Tensor) -> Tensor:
         """What is compared with a reference, time-major: actions (R, P, M, A) -> (M, R, P, E)."""
@@ -167,9 +168,6 @@ class Reenactor:
         features = self.model.imagine(starts, actions.flatten(0, 1).transpose(0, 1))
         seen = torch.stack(list(map(self.distance.imagining(rows * population), features)))
         return seen.view(length, rows, population, -1)
-
-    def _window(self) -> int:
-        return max(2, round(self.settings.band * self.length))
 
     def _propose(self, start: Latent, actor: Actor, generators: list[torch.Generator]) -> Tensor:
         """What the policy itself would do from each start: (R, Q, M, A)."""
@@ -198,7 +196,7 @@ class Reenactor:
         rate = np.zeros(actions.shape[:2], np.float32)
         coverage, cost = np.zeros_like(rate), np.zeros(len(segments), np.float32)
         for s in range(len(segments)):
-            path, total = dtw_path(reference[s], candidate[s], self._window(), open_end=True, slope=self.slope)
+            path, total = dtw_path(reference[s], candidate[s], self.radius, open_end=True, slope=self.slope)
             if not math.isfinite(total):
                 origin = segments.origin[s].tolist()
                 evidence = {"reference": reference[s], "imagined": observation[s], "actions": actions[s]}

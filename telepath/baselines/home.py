@@ -54,12 +54,13 @@ class SimulatedSource:
 class LearnedSource:
     """A model of the source, fitted to its transitions: for when there is no simulator that can be reset.
 
-    The transitions are those of the source's observations at the target's rate, which lie on straight lines between
-    the true ones where the target is faster, with the action that was in force when they began.
+    The transitions, but the last of an episode, which may be shorter than the others, are those of the source's
+    observations at the target's rate, which lie on straight lines between the true ones where the target is faster,
+    with the action that was in force when they began.
     """
 
     def __init__(self, episodes: list[Episode], rates: Rates, settings: PlainPadaSettings, seed: int):
-        tracks = [resample(episode.observation, rates) for episode in episodes]
+        tracks = [resample(episode.observation[:-1], rates) for episode in episodes]
         actions = [
             episode.action[1 + begins_in(len(track) - 1, rates)]
             for episode, track in zip(episodes, tracks, strict=True)

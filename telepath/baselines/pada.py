@@ -43,6 +43,9 @@ action with standard deviation 0.5. Different, and why:
   for 1 % (``cem.tolerance``) has ended: the iterations left would change the action by 0.0002 or so.
 - *Cloning*, optional there as well (``clone``): a network learns the CEM actions taken so far, as a - u from s and u,
   and the search begins at what it says. u stays a candidate.
+
+A delay of the target's observations (``gap.observation_delay``) is not undone: the simulator tells what comes of the
+true state at once, so that the deviation holds all that moved meanwhile, which no action mends.
 """
 
 import copy
@@ -149,6 +152,13 @@ class Habit(nn.Module):
     def __init__(self, observation_dim: int, action_dim: int, hidden: int):
         super().__init__()
         self.regressor = Regressor(observation_dim + action_dim, action_dim, hidden)
+
+    def fit_units(self, inputs: Tensor) -> None:
+        """Choose the units of s and u, with which the deviation model's ``inputs`` (N, n) begin (the plain model's with
+        s and a, which is u and noise). Actions have theirs already.
+        """
+        seen = len(self.regressor.center)
+        self.regressor.fit_units(inputs[:, :seen], torch.ones_like(inputs[:, :1]).expand(-1, len(self.regressor.size)))
 
     @torch.no_grad()
     def forward(self, observation: Tensor, wanted: Tensor) -> Tensor:
@@ -318,6 +328,8 @@ class Pada:
             return []
         if self.updates == 0:
             self.deviation.regressor.fit_units(self.pairs.inputs, self.pairs.outputs)
+            if self.habit is not None:
+                self.habit.fit_units(self.pairs.inputs)
         losses = []
         while self.updates < self.settings.update_ratio * self.steps:
             losses.append(self.fit.update(self.pairs.inputs, self.pairs.outputs))

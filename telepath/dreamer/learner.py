@@ -21,6 +21,7 @@ from telepath.dreamer.behavior import (
     replayed_value_loss,
     set_out,
 )
+from telepath.dreamer.clipping import UsualNorm, cut
 from telepath.dreamer.replay import Lesson
 from telepath.dreamer.rssm import Latent, WorldModel, world_model_loss
 from telepath.episodes import Episode
@@ -113,6 +114,7 @@ class BehaviorLearner:
         self.critic_parameters = dict(behavior.critic.net.named_parameters())
         self.actor_optimizer = optimizer_of(self.actor_parameters, settings.actor_lr)
         self.critic_optimizer = optimizer_of(self.critic_parameters, settings.critic_lr)
+        self.actor_norm = UsualNorm(settings.actor_clip, model.device)
 
     @torch.no_grad()
     def look(self) -> None:
@@ -147,8 +149,8 @@ class BehaviorLearner:
             return slope_of(actor_loss(dream, scale, price), self.actor_parameters)
 
         loss, gradients = total(shared_out(slope, dreams))
-        inputs, clip = tensors_of(start), self.settings.grad_clip
-        step(self.actor_optimizer, self.actor_parameters, loss, gradients, clip, "actor", inputs)
+        inputs = tensors_of(start)
+        step(self.actor_optimizer, self.actor_parameters, loss, gradients, self.actor_norm, "actor", inputs)
         return Dreamt(dreams, scale, inputs)
 
     def improve_critic(self, experience: Experience, dreamt: "Dreamt") -> Figures:
@@ -169,6 +171,7 @@ class BehaviorLearner:
         return {
             "actor": self.actor_optimizer.state_dict(),
             "critic": self.critic_optimizer.state_dict(),
+            "actor_norm": self.actor_norm.state(),
             "generator": self.generator.get_state(),
         }
 
@@ -176,6 +179,7 @@ class BehaviorLearner:
         """Take up ``state()``."""
         resume(self.actor_optimizer, state["actor"])
         resume(self.critic_optimizer, state["critic"])
+        self.actor_norm.restore(state["actor_norm"])
         continue_from(self.generator, state["generator"])
 
 
@@ -334,11 +338,11 @@ def step(
     parameters: Mapping[str, Tensor],
     loss: Tensor,
     gradients: Gradients,
-    clip: float,
+    clip: float | UsualNorm,
     name: str,
     inputs: Mapping[str, Tensor],
 ) -> None:
-    """One clipped step on the named ``parameters`` along the ``gradients`` of ``loss``.
+    """One step on the named ``parameters`` along the ``gradients`` of ``loss``, cut at a norm, or where it is unusual.
 
     A loss or gradient that is not finite is a ``Fault`` before anything is changed: it names the part and the first bad
     tensor, be it one of the ``inputs``, a parameter or a gradient, and holds the inputs. While a graph is recorded
@@ -350,9 +354,9 @@ def step(
         figures = f"the loss is {float(loss)} and its gradient norm {float(norm)}"
         evidence = {key: value.detach().cpu().numpy() for key, value in inputs.items()}
         raise Fault(f"{name}: {first_bad(suspects) or 'the loss'} is not finite: {figures}", evidence)
+    cut(list(gradients.values()), norm, clip.bound(norm) if isinstance(clip, UsualNorm) else clip)
     for key, gradient in gradients.items():
         parameters[key].grad = gradient
-    nn.utils.clip_grads_with_norm_(parameters.values(), clip, norm)
     optimizer.step()
     optimizer.zero_grad()
 

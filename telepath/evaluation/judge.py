@@ -1,4 +1,4 @@
-"""True returns, read nowhere else: every agent on the same fresh episodes of its environment."""
+"""True returns, for the eyes of people alone: every agent on the same fresh episodes of its environment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

@@ -163,6 +163,7 @@ class Refinement:
         self.updates = 0
         self.rounds: list[Round] = []
         self.snapshots: list[Snapshot] = []
+        self.imagined: Labelled | None = None
         self.kept: Snapshot | None = None
         self.highest = -math.inf
         self.final_steps = self.final_divergences = 0
@@ -228,13 +229,17 @@ class Refinement:
 
     def _reward_loss(self, latent: Latent, lesson: Lesson) -> tuple[Tensor, Figures]:
         assert lesson.rate is not None
-        real = Labelled(latent.feature, lesson.rate, lesson.known)
-        error, imagined = (label_loss(self.reward, labels) for labels in (real, lesson.more))
-        loss = self.agent.settings.reward_scale * (error + self.settings.imagined_weight * imagined)
+        error = label_loss(self.reward, Labelled(latent.feature, lesson.rate, lesson.known))
+        loss = self.agent.settings.reward_scale * error
+        if lesson.more is not None:
+            imagined = self.settings.imagined_weight * label_loss(self.reward, lesson.more)
+            loss = loss + self.agent.settings.reward_scale * imagined
         return loss, {"head": loss.detach(), "reward": error.detach()}
 
-    def imagined_labels(self) -> Labelled:
-        """A random lot of re-enacted transitions."""
+    def imagined_labels(self) -> Labelled | None:
+        """A random lot of re-enacted transitions; none where they weigh nothing."""
+        if self.imagined is None:
+            return None
         total = len(self.imagined.rate)
         chosen = self.rng.integers(0, total, min(self.settings.imagined_batch, total))
         return self.imagined.take(sent(chosen, self.device))
@@ -344,7 +349,12 @@ class Refinement:
             getattr(old, field)[chosen[nearer]] = getattr(fresh, field)[nearer]
 
     def refresh(self) -> None:
-        """Imagine and align all re-enactments under today's model: the labels of an old one would be stale."""
+        """Imagine and align all re-enactments under today's model: the labels of an old one would be stale.
+
+        Where they weigh nothing, nobody waits for it.
+        """
+        if self.settings.imagined_weight == 0:
+            return
         old = self.alignments
         self.alignments = self.reenactor.replay(self.known.segments, old.noise, old.actions)._replace(
             history=old.history
@@ -462,7 +472,7 @@ class Refinement:
             "highest": self.highest,
             "losses": self.losses,
             "alignments": tuple(self.alignments),
-            "imagined": tuple(self.imagined),
+            "imagined": None if self.imagined is None else tuple(self.imagined),
             "replay": self.replay.state(self.explored),
             "labels": self.labels[self.explored :],
         }
@@ -483,7 +493,8 @@ class Refinement:
         self.kept = None if state["kept"] is None else Snapshot(*state["kept"])
         self.highest = state["highest"]
         self.alignments = Alignments(*state["alignments"])
-        self.imagined = Labelled(*state["imagined"]).to(self.device)
+        if state["imagined"] is not None:
+            self.imagined = Labelled(*state["imagined"]).to(self.device)
         self.replay.restore(state["replay"])
         # A labeller that learns did so at the end of the last round, from what there was then.
         labels, known = self.labels + state["labels"], self.explored + len(self.rounds) * self.episodes_per_round

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -104,6 +105,19 @@ def test_a_refinement_runs_on_any_labels_without_the_reward(refine: Callable[[],
         _ = refinement.environment.step(np.zeros(1)).reward
 
 
+def test_nobody_waits_for_re_enactments_that_weigh_nothing(
+    refine: Callable[[], Refinement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refinement = refine()
+
+    def replay(*_: object) -> NoReturn:
+        raise AssertionError("re-enacted")
+
+    monkeypatch.setattr(refinement.reenactor, "replay", replay)
+    refinement.run(Counting(), NoScratch())  # type: ignore[arg-type]
+    assert refinement.imagined_labels() is None
+
+
 @pytest.mark.parametrize("stop", [3, 13])
 def test_one_taken_up_from_a_checkpoint_ends_in_the_same_bits(refine: Callable[[], Refinement], stop: int) -> None:
     straight = refine()
@@ -117,13 +131,3 @@ def test_one_taken_up_from_a_checkpoint_ends_in_the_same_bits(refine: Callable[[
         assert torch.equal(one, other)
     assert straight.diary().equals(resumed.diary())
     assert all(np.array_equal(a, b) for a, b in zip(straight.labels, resumed.labels, strict=True))
-
-
-def test_what_the_imagination_says_changes_nothing(refine: Callable[[], Refinement]) -> None:
-    plain, bent = refine(), refine()
-    bent.imagined = bent.imagined._replace(rate=bent.imagined.rate + 1000)
-    for refinement in (plain, bent):
-        for _ in range(6):
-            refinement.update()
-    for one, other in zip(plain.reward.parameters(), bent.reward.parameters(), strict=True):
-        assert torch.equal(one, other)

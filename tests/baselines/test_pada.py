@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from telepath.baselines.rival import Allowed, adapt
 from telepath.config import Params
 from telepath.envs.gaps import target_environment
 from telepath.envs.suite import Environment
-from telepath.episodes import Episode
+from telepath.episodes import Array, Episode
 from telepath.errors import UserError
 from telepath.rival_settings import PadaSettings, PlainPadaSettings
 from telepath.runtime.device import limit_threads
@@ -178,6 +179,30 @@ def test_a_learnt_source_predicts_like_the_real_one(source_episodes: list[Episod
     error = np.abs(np.stack(guesses) - episode.observation[1:]).max(0)
     moved = np.abs(np.diff(episode.observation, axis=0)).max(0)
     assert (error < 0.1 * moved).all()
+
+
+def test_a_learnt_source_learns_nothing_from_last_steps_which_may_be_shorter(
+    source_episodes: list[Episode], pada: PadaSettings
+) -> None:
+    def learned(last: float) -> Array:
+        episodes = [
+            replace(episode, observation=np.concatenate([episode.observation[:-1], episode.observation[-1:] + last]))
+            for episode in source_episodes
+        ]
+        torch.manual_seed(0)
+        model = LearnedSource(episodes, Rates(1, 1, 0.1), pada, 0)
+        return model.next(np.zeros(0), source_episodes[0].observation[3], source_episodes[0].action[4])
+
+    np.testing.assert_array_equal(learned(0.0), learned(5.0))
+
+
+def test_a_clone_sees_in_units_of_what_it_was_shown(allow: Callable[..., Allowed], pada: PadaSettings) -> None:
+    rival = trained(allow(gain=0.5, steps=400), pada.model_copy(update={"clone": True}))
+    assert rival.habit is not None
+    clone, deviation = rival.habit.regressor, rival.deviation.regressor
+    torch.testing.assert_close(clone.center, deviation.center[: len(clone.center)])
+    torch.testing.assert_close(clone.spread, deviation.spread[: len(clone.spread)])
+    assert torch.equal(clone.size, torch.ones_like(clone.size))
 
 
 def test_a_learnt_source_also_serves(allow: Callable[..., Allowed], pada: PadaSettings) -> None:

@@ -37,6 +37,7 @@ from telepath.errors import UserError
 from telepath.files import read, write_atomically
 from telepath.runtime.environment import VARIABLES, Variable
 from telepath.settings import DreamerSettings, TaskSettings
+from tests.unread import unread
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -109,10 +110,10 @@ def test_declared_parameters_come_out_as_themselves(toy: Path) -> None:
     assert params.tasks[params.task] == whole.tasks[whole.task]
     assert isinstance(params.tasks[params.task], TaskSettings)
     assert context.reads == {"seed.source", "task", f"tasks.{whole.task}"}
-    assert context.unread() == {"dreamer"}
+    assert unread(context) == {"dreamer"}
     assert isinstance(params.dreamer, DreamerSettings)
     assert params.dreamer.deter == whole.dreamer.deter
-    assert context.unread() == set()
+    assert unread(context) == set()
 
 
 @pytest.mark.parametrize(
