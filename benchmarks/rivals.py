@@ -28,16 +28,27 @@ from telepath.files import write_atomically
 SHOWN = {agent: name for agent, name in EVERYONE.items() if agent not in ORACLES} | {o: COLUMNS[o] for o in ORACLES}
 """Who is shown, in this order, under which name."""
 
+UNCHANGED = ("zero_shot", "action_hold")
+"""The source's policy in the target, without adaptation."""
+
+HIGHEST = 1000
+"""The return of an episode that is paid in full at every frame of our tasks."""
+
 
 def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
     """task, gap, seed, agent, return, steps (None: not trained in the target), minutes (None: not trained, or not
     measured), source (which agent of the source; None: not needed, or not known), source_steps (told of Telepath's runs
-    alone), code.
+    alone), kept (whether every episode of the judgement went as with the source's policy, unchanged or held), code.
 
     Of Telepath and oracles only those cells count beside which there are rivals, of the same seed where the oracle is
     not converged.
     """
     runs = {(cell["task"], cell["gap"], cell["seed"]) for cell in cells if cell["setting"] in RIVALS}
+    unchanged = {
+        (cell["task"], cell["gap"], cell["seed"]): [cell["returns"].get(agent) for agent in UNCHANGED]
+        for cell in cells
+        if cell["setting"] == SETTINGS[0]
+    }
     rows = []
     for told in cells:
         cell = Cell(told["task"], told["gap"], told["setting"], told["seed"])
@@ -49,9 +60,10 @@ def results(cells: list[dict[str, Any]]) -> pd.DataFrame:
             steps = told["target_steps"] if agent == cell.agent else None
             took = minutes_of(agent, told["stage_minutes"])
             key = (cell.task, cell.gap, cell.seed, name)
-            begun = (told.get("source"), told.get("source_steps"), told["code"])
+            kept = steps is not None and sample in unchanged.get(key[:3], [])
+            begun = (told.get("source"), told.get("source_steps"), kept, told["code"])
             rows.append((*key, sum(sample) / len(sample), steps, took, *begun))
-    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "source_steps", "code"]
+    columns = ["task", "gap", "seed", "agent", "return", "steps", "minutes", "source", "source_steps", "kept", "code"]
     table = pd.DataFrame(rows, columns=columns).round(2)
     order = list(SHOWN)
     return table.sort_values(
@@ -65,11 +77,12 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
     """A table for each task and gap, in Markdown."""
     parts = [
         "# The rivals",
-        f"True return in the target, mean over seeds, with the {percent(CONFIDENCE)} interval over seeds (Student), "
-        "from three on; the lowest and the highest seed; target steps, and minutes, means over seeds: of all training "
-        "that an agent needs besides the source agent's, which stand in the first row, and which DARC and domain "
-        "randomisation do without; a dash: not trained, or not measured. The target withholds its reward from "
-        "everybody but the oracle. Made by "
+        f"True return in the target, mean over seeds, with the {percent(CONFIDENCE)} interval over seeds (Student, cut "
+        f"to 0 and {HIGHEST:,}), from three unlike ones on; the lowest and the highest seed; target steps, and "
+        "minutes, means over seeds: of all training that an agent needs besides the source agent's, which stand in the "
+        "first row, and which DARC and domain randomisation do without; a dash: not trained, or not measured. The "
+        "target withholds its reward from everybody but the oracle; where the source's simulator *is* the target, a "
+        "line below the table says who trains there. At equal control rates held actions are zero-shot. Made by "
         "`python -m benchmarks.rivals` of the cells that `python -m benchmarks.grid --settings rivals` has run.",
     ]
     for (task, gap), here in rows.groupby(["task", "gap"], sort=False):
@@ -77,13 +90,15 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
         for agent in [known for known in SHOWN if known in set(here["agent"])]:
             runs = here[here["agent"] == agent]
             mean, low, high = mean_interval(runs["return"].to_numpy(), CONFIDENCE)
-            interval, among = f"{low:.0f} to {high:.0f}", f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"
+            interval = f"{max(0, low):.0f} to {min(HIGHEST, high):.0f}"
+            among = f"{runs['return'].min():.0f} to {runs['return'].max():.0f}"
             steps, took = runs["steps"].mean(), runs["minutes"].mean()
             lines.append(
                 [
                     f"**{SHOWN[agent]}**" if agent == "telepath" else SHOWN[agent],
                     f"{mean:.0f}",
-                    interval if len(runs) > 2 else "–",  # two seeds say next to nothing of the others
+                    # Two seeds say next to nothing of the others; random actions are the same ones in every seed.
+                    interval if len(runs) > 2 and low < high else "–",
                     among if len(runs) > 1 else "–",
                     f"{len(runs)}",
                     "–" if pd.isna(steps) else f"{steps:,.0f}",
@@ -100,6 +115,7 @@ def page(rows: pd.DataFrame, sees: dict[str, str]) -> str:
             *strangers(here),
             *unlike_budgets(here),
             *missing_seeds(here),
+            *keepers(here),
             slower(here),
         ]
     return "\n\n".join([*parts, "![True returns by seed](rivals.png)"]) + "\n"
@@ -129,6 +145,16 @@ def missing_seeds(rows: pd.DataFrame) -> Iterator[str]:
     lacking = {agent: seeds - set(runs) for agent, runs in rows.groupby("agent")["seed"] if agent != ORACLES[1]}
     if told := "; ".join(f"{SHOWN[agent]}: seed {enumerated(lacking[agent])}" for agent in SHOWN if lacking.get(agent)):
         yield f"Not run, so that their means are over other seeds: {told}."
+
+
+def keepers(rows: pd.DataFrame) -> Iterator[str]:
+    """Who ships the source's policy, so that its row says that this was found best, and no more of its training."""
+    seeds = rows[rows["kept"]].groupby("agent")["seed"]
+    told = "; ".join(
+        f"{SHOWN[agent]} (seed {enumerated(seeds.get_group(agent))})" for agent in SHOWN if agent in seeds.groups
+    )
+    if told:
+        yield f"Ships the source's policy, as it is or held: {told}."
 
 
 def slower(rows: pd.DataFrame) -> str:

@@ -300,7 +300,8 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
         return cell("oracle", seed, {"oracle": [500.0]}, 95, gap=gap)
 
     transfers = [
-        cell(SETTINGS[0], seed, {"telepath": [700.0, 900.0], "zero_shot": [10.0]}, 90, source="a") for seed in (0, 1)
+        cell(SETTINGS[0], seed, {"telepath": [700.0, 900.0], "zero_shot": [100.0, 100.0]}, 90, source="a")
+        for seed in (0, 1)
     ]
     adapted = [
         cell("pada", seed, {"pada": [value, value]}, 80, source=source)
@@ -320,6 +321,7 @@ def test_a_rival_s_seeds_steps_and_minutes_are_its_own(tmp_path: Path) -> None:
     assert text.index("| PADA |") < text.index("**Telepath**") < text.index("| oracle, same steps | 500 |")
     assert "The source's steps differ" not in text
     assert "Not run, so that their means are over other seeds: oracle, same steps: seed 1." in text
+    assert "Ships the source's policy, as it is or held: PADA (seed 0)." in text, "which zero-shot's row is not told of"
     rivals.draw(rows, tmp_path / "rivals.png")
     assert (tmp_path / "rivals.png").stat().st_size > 1000
 

@@ -19,11 +19,13 @@ past that its own actions u were taken, not those that replaced them. This is wh
 agent the target is to look like home. With other control rates it is asked at its own rate, and u is held in between.
 
 What f_source means with other control rates: the source's dynamics for the *target's* step duration, that is for as
-many frames as the target's action repeat. So with a gap in the rate alone the deviation vanishes at a = u, and PADA is
-action hold. In a target that is slower than the source, u is the first action of the step, held to its end.
+many frames as the target's action repeat. So with a gap in the rate alone the true deviation vanishes at a = u, and
+PADA is action hold but for what the learnt one is wrong. In a target that is slower than the source, u is the first
+action of the step, held to its end by the simulator; a learned source goes on with the actions that followed it.
 
 Settings as published: two layers of 256 ReLUs, 200 candidates in 10 iterations, 20 % elites, search from the source's
-action with standard deviation 0.5. Different, and why:
+action with standard deviation 0.5. Steps are Adam's, and gradients are cut, as those of all our regressions. Different,
+and why:
 
 - *s is the observation*, which is the state but for what the task hides. The simulator is reset to the true physics
   state, which therefore has to be seen while data are collected; the finished policy needs observations only.
@@ -38,9 +40,10 @@ action with standard deviation 0.5. Different, and why:
   last 10000. The method adapts within the first episodes, and the loss per data point is the same. A step is taken
   while the next action is searched for, in a second thread if there is one: the search has the network before it.
 - *The best candidate of the search is taken*, not the mean of the last elites, so that u, which is one, is kept where
-  nothing is better. The spread of the candidates is that of the elites; in the published code its square root. All
-  candidates are judged in one forward pass, those of all environments at once. A search whose elites cost the same but
-  for 1 % (``cem.tolerance``) has ended: the iterations left would change the action by 0.0002 or so.
+  the network finds nothing better. Candidates come in pairs on both sides of the mean, and their spread is that of the
+  elites; in the published code its square root. All are judged in one forward pass, those of all environments at once.
+  A search whose elites cost the same but for 1 % (``cem.tolerance``) has ended: the iterations left would change the
+  action by 0.0002 or so.
 - *Cloning*, optional there as well (``clone``): a network learns the CEM actions taken so far, as a - u from s and u,
   and the search begins at what it says. u stays a candidate.
 

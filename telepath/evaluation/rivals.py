@@ -147,7 +147,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
         f"Gap: {declared or 'none'}. Seeds: source {params.seed.source}, target {params.seed.target}.",
         table(header, rows, "lrrrrl"),
         f"True returns, means over {params.evaluate.episodes} episodes that begin in the same states for every agent "
-        "in the target, with intervals of the mean. Nobody in this table but the oracle read the target's reward. "
+        "in the target, with intervals of the mean. The target gave its reward to nobody in this table but the oracle. "
         "Target steps are those that an agent learnt from or was chosen by; a rival takes as many whole episodes as "
         "Telepath's budget holds. Minutes are those of all training that an agent needs besides the source agent's, "
         "which stand in the first row, and which DARC and domain randomisation do without; a dash where they were not "
@@ -162,7 +162,7 @@ def write_comparison(comparison: pd.DataFrame, params: Params, folder: Path) -> 
 
 RATES_ALONE = (
     "The two sides differ in their rate alone, so the source's simulator at the target's rate *is* the target: DARC "
-    "learns there with reward, domain randomisation in variants of it, and PADA's deviation vanishes where the "
+    "learns there with reward, domain randomisation in variants of it, and PADA has nothing to mend where the "
     "source's actions are held. A comparison with these three needs another gap."
 )
 """What a table of a gap in the control rate alone has to say of the rivals that have a simulator of the source."""

@@ -258,3 +258,4 @@ def test_a_target_step_begins_in_a_source_step() -> None:
 def test_settings_for_the_search_are_those_of_the_paper(params: Params) -> None:
     cem: CemSettings = params.rivals.pada.cem
     assert (cem.iterations, cem.population, cem.elite_fraction, cem.momentum) == (10, 200, 0.2, 0)
+    assert (cem.initial_std, params.rivals.pada.hidden) == (0.5, 256)
