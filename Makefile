@@ -25,7 +25,7 @@ seeds: $(READY)
 experiments: $(READY)
 	@$(BIN)/dvc exp show --only-changed --param-deps --drop '.*/.*|.*csv|tasks.*'
 
-# Three tasks, six gaps, seed 0; hours. `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"` for others.
+# All that the benchmark is to have; days of a core. A part of it: `make benchmark ARGS="--tasks walker-walk --seeds 0 1 2"`.
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.grid $(ARGS)
 	$(BIN)/python -m benchmarks.table

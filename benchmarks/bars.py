@@ -26,13 +26,16 @@ LOST = 0.85
 HARMED = 0.95
 """No transfer is to make less than this share of zero-shot."""
 
-STEPS = 25_000
-"""Target steps that a transfer with the source's agent may take."""
+STEPS, MINUTES = 25_000, 15
+"""Target steps that a transfer with the source's agent may take, and minutes of a core."""
 
 HELD, NEAR = 0.85, 0.9
 """A run holds if the last third of its rounds stays within this share of its best one; what it ships is near the best
 if it is within this one.
 """
+
+SEEDS = 3
+"""Seeds that make a mean over seeds."""
 
 
 def scores(table: pd.DataFrame, setting: str) -> pd.DataFrame:
@@ -65,16 +68,18 @@ def scores(table: pd.DataFrame, setting: str) -> pd.DataFrame:
 def stability(diary: pd.DataFrame) -> pd.DataFrame:
     """A row a transfer: does it hold, was the choice good, and does the choice's score follow the true return?
 
-    held: lowest true return in the last third of the rounds over the run's highest; shipped: the shipped round's over
-    the highest; correlation: of score and true return over rounds.
+    held: lowest true return in the last third of the rounds over the run's highest; longer: the same with one round
+    more; shipped: the shipped round's over the highest; correlation: of score and true return over rounds. A third of
+    ten rounds, of which the first one or two are the source's policy, is three.
     """
     rows = []
     for key, run in diary.groupby(RUN, sort=False):
         true = run["return"].to_numpy()
-        last = true[-max(1, len(true) // 3) :]
+        third = max(1, len(true) // 3)
+        held, longer = (true[-count:].min() / true.max() for count in (third, third + 1))
         shipped = float(run.loc[run["shipped"] == 1, "return"].iloc[0])
-        rows.append((*key, last.min() / true.max(), shipped / true.max(), correlation(true, run["score"].to_numpy())))
-    return pd.DataFrame(rows, columns=[*RUN, "held", "shipped", "correlation"])
+        rows.append((*key, held, longer, shipped / true.max(), correlation(true, run["score"].to_numpy())))
+    return pd.DataFrame(rows, columns=[*RUN, "held", "longer", "shipped", "correlation"])
 
 
 class Bar(NamedTuple):
@@ -112,19 +117,24 @@ def overall(means: "pd.Series[float]", name: str = "") -> "pd.Series[float]":
 def bars(table: pd.DataFrame, diary: pd.DataFrame) -> Iterator[tuple[str, Bar]]:
     """What is asked of each setting, and of the sources, of ``results`` and ``rounds``."""
     for setting, own in {WITH_AGENT: with_agent, TRAJECTORIES: trajectories}.items():
-        rows, steps = scores(table, setting), table[table["agent"] == setting]["steps"]
-        for bar in (*own(rows, steps), *safe(rows), *steady(diary[diary["setting"] == setting])):
+        rows, efforts = scores(table, setting), table[table["agent"] == setting]
+        for bar in (*own(rows, efforts), *safe(rows), *steady(diary[diary["setting"] == setting])):
             yield setting, bar
     sources = table[(table["agent"] == "source") & (table["gap"] != EXTRA[1])]
     for task, found in sources.groupby("task", sort=False):
         home, least = found.groupby("seed")["return"].mean(), SOURCES[str(task)]
         said = f"{home.mean():.0f} (seeds: {len(home)})"
-        yield "source at home", Bar(f"{task}: {least}, mean over seeds", said, bool(home.mean() >= least))
+        met = bool(home.mean() >= least) if len(home) >= SEEDS else None
+        yield "source at home", Bar(f"{task}: {least}, mean of {SEEDS} seeds", said, met)
 
 
-def with_agent(rows: pd.DataFrame, steps: "pd.Series[int]") -> Iterator[Bar]:
-    """With the source's agent: near the source where that can be done, no worse than an oracle, after few steps."""
-    yield often(f"at most {STEPS:,} target steps", steps <= STEPS)
+def with_agent(rows: pd.DataFrame, efforts: pd.DataFrame) -> Iterator[Bar]:
+    """With the source's agent: near the source where that can be done, no worse than an oracle, after few steps.
+
+    efforts: steps and minutes of its runs, minutes None where they were not measured.
+    """
+    yield often(f"at most {STEPS:,} target steps", efforts["steps"] <= STEPS)
+    yield often(f"at most {MINUTES} minutes of a core, of whatever kind", efforts["minutes"].dropna() <= MINUTES)
     mine = by_place(rows, "over source")
     tasks = [overall(found, str(task)) for task, found in mine.groupby("task", sort=False)]
     asked = "0.9 of the source at home, mean of every task's cells"
@@ -148,7 +158,7 @@ def told(oracles: "pd.Series[float]") -> str:
     return known or "no oracle run"
 
 
-def trajectories(rows: pd.DataFrame, steps: "pd.Series[int]") -> Iterator[Bar]:
+def trajectories(rows: pd.DataFrame, efforts: pd.DataFrame) -> Iterator[Bar]:
     """From trajectories only: near an oracle that begins from nothing, too."""
     means = by_place(rows, "over oracle")
     yield at_least("0.85 of the oracle at the same steps, on the mean", overall(means), 0.85)
@@ -165,12 +175,15 @@ def safe(rows: pd.DataFrame) -> Iterator[Bar]:
             yield often(asked, losing["telepath"] > losing[column])
         else:
             yield Bar(asked, f"loses so much in none of {len(known)}", None)
-    known = rows[rows["zero_shot"].notna()]
-    yield often(f"never more than {1 - HARMED:.0%} below zero-shot", known["telepath"] >= HARMED * known["zero_shot"])
+        yield often(f"never more than {1 - HARMED:.0%} below {name}", known["telepath"] >= HARMED * known[column])
 
 
 def steady(diary: pd.DataFrame) -> Iterator[Bar]:
     """Rounds that hold, and a choice that is good."""
     runs = stability(diary)
-    yield often(f"within {1 - HELD:.0%} of its best over the last third, in 80% of the runs", runs["held"] >= HELD, 0.8)
+    held = often(
+        f"within {1 - HELD:.0%} of its best over the last third, in 80% of the runs", runs["held"] >= HELD, 0.8
+    )
+    longer = f"; with one round more {int((runs['longer'] >= HELD).sum())}" if len(runs) else ""
+    yield held._replace(found=held.found + longer)
     yield often(f"ships within {1 - NEAR:.0%} of its best round, in 90% of the runs", runs["shipped"] >= NEAR, 0.9)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.grid [--workers 2] [--tasks ...] [--gaps ...] [--settings ...] [--seeds 0 1 2]
 
-By default the three tasks, their six gaps, *with source agent*, seed 0.
-``--settings`` besides those of Telepath: "oracle", "converged oracle", any rival by its name in params.yaml, "rivals"
-for all of them with Telepath and oracle, any ablation, and "ablations" for all of those, which are Telepath without one
-of its parts at a time.
+Without arguments all that the benchmark is to have (``planned``), days of a core. With any: the three tasks, their six
+gaps, *with source agent*, seed 0, but for what is said. ``--settings`` besides those of Telepath: "oracle", "converged
+oracle", any rival by its name in params.yaml, "rivals" for all of them with Telepath and oracle, any ablation, and
+"ablations" for all of those, which are Telepath without one of its parts at a time.
 
 Every worker has a workspace of its own under .telepath/benchmark, and all share this project's DVC cache and
 checkpoints: what is cached is not run again, and what was interrupted goes on. A source is trained once for each task
@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, ORACLES, RATES, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, ORACLES, RATES, SETTINGS, Cell, grid, planned
 from stages.costs import COLUMNS, COSTS
 from stages.harness import dvc_hash
 from telepath.episodes import load_arrays
@@ -278,15 +278,16 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=max(1, usable_cpus()))
-    parser.add_argument("--tasks", nargs="+", choices=RATES, default=list(RATES))
-    parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]], default=list(GAPS))
+    parser.add_argument("--tasks", nargs="+", choices=RATES)
+    parser.add_argument("--gaps", nargs="+", choices=[*GAPS, EXTRA[1]])
     every = [*SETTINGS, *ORACLES, *RIVALS, *ABLATIONS, *GROUPS]
-    parser.add_argument("--settings", nargs="+", choices=every, default=SETTINGS[:1])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--settings", nargs="+", choices=every)
+    parser.add_argument("--seeds", nargs="+", type=int)
     asked = parser.parse_args()
     stop_on_signals()
-    settings = [name for each in asked.settings for name in GROUPS.get(each, (each,))]
-    cells = grid(asked.tasks, asked.gaps, settings, asked.seeds)
+    settings = [name for each in asked.settings or SETTINGS[:1] for name in GROUPS.get(each, (each,))]
+    named = grid(asked.tasks or RATES, asked.gaps or GAPS, settings, asked.seeds or [0])
+    cells = named if asked.tasks or asked.gaps or asked.settings or asked.seeds else planned()
     workspaces: SimpleQueue[Workspace] = SimpleQueue()
     for number in range(asked.workers):
         workspaces.put(Workspace(number, THREADS.read(max(1, usable_cpus() // asked.workers))))
