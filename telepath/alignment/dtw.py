@@ -287,8 +287,8 @@ def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
 
 
 def window_of(share: float, length: int) -> int:
-    """The window, in frames, that is a ``share`` of a ``length``; at least 2."""
-    return max(2, round(share * length))
+    """The window, in frames, that is a ``share`` of a ``length``: at least 2, but for no share the diagonal alone."""
+    return max(2, round(share * length)) if share > 0 else 0
 
 
 def band(n: int, m: int, window: int | None, slope: float | None, open_end: bool) -> tuple[Array, Array]:

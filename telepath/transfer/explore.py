@@ -145,7 +145,10 @@ class Exploration:
 
 
 def episode_plan(episodes: int, settings: ExploreSettings, *, with_source: bool) -> list[str]:
-    """The kind of each episode, in order: every kind with a share gets at least one."""
+    """The kind of each episode, in order: random ones, at least one, the source's share, and disagreement's the rest.
+
+    Of few episodes there may be none left: of the walker's five from 3 -> 1 four are the source's.
+    """
     random = max(1, round(settings.random * episodes))
     source = round(settings.source_policy * episodes) if with_source else 0
     return (["random"] * random + ["source"] * source + ["disagreement"] * episodes)[:episodes]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telepath.alignment import dtw, lanes
-from telepath.alignment.dtw import dtw_batch, dtw_pairs, dtw_path, dtw_paths, nearest
+from telepath.alignment.dtw import dtw_batch, dtw_pairs, dtw_path, dtw_paths, nearest, window_of
 
 
 def oracle_band(n, m, window, slope, open_end):
@@ -141,6 +141,14 @@ def test_by_hand():
     assert cost == 1
     assert path.tolist() == [[0, 0], [1, 1], [2, 2], [2, 3]]
     assert dtw_path(x, y, open_end=True)[0].tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_without_a_band_tracks_of_one_length_are_compared_frame_by_frame():
+    x, y = np.random.default_rng(0).standard_normal((2, 12, 3)).astype(np.float32)
+    path, cost = dtw_path(x, y, window_of(0.0, 12))
+    assert path.tolist() == [[i, i] for i in range(12)]
+    assert cost == pytest.approx(np.square(x - y).sum(), rel=1e-5)
+    assert (window_of(0.1, 12), window_of(0.5, 12)) == (2, 6)
 
 
 def test_weights_by_hand():
