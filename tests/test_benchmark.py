@@ -5,6 +5,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,7 @@ import yaml
 import benchmarks.grid as grid_module
 from benchmarks import dreamer, dtw, labelling, redraw, rivals, updates
 from benchmarks.bars import bars, scores, stability
-from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, RATES, SETTINGS, Cell, grid
+from benchmarks.cells import ABLATIONS, BESIDE, EXTRA, GAPS, ORACLES, RATES, SETTINGS, Cell, grid, planned
 from benchmarks.grid import Job, plan
 from benchmarks.plain import torch_loop
 from benchmarks.shares import Stopwatch
@@ -49,6 +50,28 @@ def test_the_grid_is_three_tasks_six_gaps_and_one_more() -> None:
     assert len(EVERY) == len({cell.name for cell in EVERY}) == 3 * 6 + 1
     sources = [job for job in plan(EVERY).values() if job.target == "train_source"]
     assert len(sources) == 4, "one source a task, and one for the extra row's rate"
+
+
+def test_what_is_planned_is_run_where_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(grid_module, "run_all", lambda jobs, *_: ran.extend(jobs))
+    monkeypatch.setattr(grid_module, "Workspace", lambda *_: None)
+    monkeypatch.setattr(grid_module, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["grid"])
+    grid_module.main()
+    cells = list(planned())
+    assert len(set(cells)) == len(cells)
+    assert {cell.name for cell in cells} <= set(ran)
+    counts = Counter(cell.setting for cell in cells)
+    assert {name: counts[name] for name in (*SETTINGS, *ORACLES)} == dict(
+        zip((*SETTINGS, *ORACLES), (19 * 3, 6 * 3, 6 * 3, 18), strict=True)
+    )
+    assert {counts[name] for name in ABLATIONS} == {2 * 2}
+    ran.clear()
+    monkeypatch.setattr(sys, "argv", ["grid", "--seeds", "1", "--tasks", "walker-walk"])
+    grid_module.main()
+    assert {cell.name for cell in grid(["walker-walk"], GAPS, SETTINGS[:1], [1])} <= set(ran)
+    assert not any(ORACLES[0] in name for name in ran)
 
 
 @pytest.mark.parametrize("cell", EVERY, ids=lambda cell: cell.name)
